@@ -1,0 +1,52 @@
+"""Files written whole or not at all."""
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from segapp.errors import UserError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`, renamed to it on success and removed on failure.
+
+    The temporary name keeps the suffix, for writers that choose a format by it.
+    """
+    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def writable_folder(path: Path) -> Path:
+    """Makes the folder and tries a write in it, so that hours of work do not end at a read-only disk.
+
+    Raises:
+        UserError: it cannot be made or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with whole_file(path / "probe") as probe:
+            probe.touch()
+        (path / "probe").unlink()
+    except OSError as error:
+        raise UserError(f"cannot write to {path}: {error.strerror}; choose another folder with output=DIR") from None
+    return path

@@ -1,0 +1,149 @@
+"""Reading and writing of images and masks: the only place."""
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+
+from segapp.classes import IGNORE_INDEX
+from segapp.errors import UserError
+from segapp.files import whole_file
+
+MAX_PIXELS = 89_478_485
+"""Default bound on an image's pixels: the size from which Pillow suspects a decompression bomb."""
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
+
+EXIF_ORIENTATION = 0x0112
+
+Array = npt.NDArray[np.uint8]
+
+
+def _open(path: Path, max_pixels: int) -> Image.Image:
+    try:
+        image = Image.open(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{path}: not an image, or of an unknown format") from None
+    except Image.DecompressionBombError:
+        raise UserError(f"{path}: more pixels than the bound of {max_pixels}; scale it down") from None
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    if image.width * image.height > max_pixels:
+        raise UserError(
+            f"{path}: {image.width} x {image.height} pixels are more than the bound of {max_pixels}; scale it down"
+        )
+    return image
+
+
+def _pixels(path: Path, image: Image.Image) -> Image.Image:
+    """Decodes, which is where truncation shows."""
+    try:
+        image.load()
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise UserError(f"{path}: truncated or damaged ({error})") from None
+    return image
+
+
+def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """(height, width) of what `read_image` gives, without decoding the pixels."""
+    with _open(path, max_pixels) as image:
+        try:
+            turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
+        except (OSError, ValueError, SyntaxError, TypeError):
+            turned = False
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Array:
+    """Any image as H x W x 3 uint8 RGB: turned as its EXIF says, 16 bits to 8, alpha dropped, first frame.
+
+    Raises:
+        UserError: missing, damaged, truncated, too large, or of floating-point values.
+    """
+    with _open(path, max_pixels) as opened:
+        image = _pixels(path, opened)
+        if image.mode == "F":
+            raise UserError(f"{path}: floating-point pixels have no known range; save it with 8 or 16 bits")
+        if image.mode.startswith("I"):  # 16 bits, which convert("RGB") would clip at 255
+            deep = np.asarray(image).astype(np.int64)
+            image = Image.fromarray((deep.clip(0, 65535) >> 8).astype(np.uint8))
+        with contextlib.suppress(OSError, ValueError, SyntaxError, TypeError):  # a damaged EXIF block
+            image = ImageOps.exif_transpose(image)
+        return np.array(image.convert("RGB"))
+
+
+def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> Array:
+    """An indexed mask as H x W uint8: palette indices, or grey values as they stand.
+
+    Raises:
+        UserError: missing, damaged, in colours, or with values above 255.
+    """
+    with _open(path, max_pixels) as opened:
+        mask = _pixels(path, opened)
+        if mask.mode in ("P", "L"):
+            return np.array(mask)
+        if mask.mode == "1":
+            return np.array(mask).astype(np.uint8)
+        if mask.mode.startswith("I"):
+            deep = np.asarray(mask)
+            if deep.min() >= 0 and deep.max() <= 255:
+                return deep.astype(np.uint8)
+            raise UserError(f"{path}: mask value {deep.max()} is above 255; masks hold class indices 0 to 254")
+        raise UserError(f"{path}: the mask is a {mask.mode} picture; an indexed one (palette or grey) is needed")
+
+
+def write_mask(path: Path, labels: Array, palette: Array) -> None:
+    """Writes H x W class indices as a palette PNG, whole or not at all."""
+    mask = Image.fromarray(labels)
+    mask.putpalette(palette.tobytes())
+    with whole_file(path) as temporary:
+        mask.save(temporary, optimize=False)
+
+
+def write_image(path: Path, image: Array) -> None:
+    """Writes H x W x 3 uint8 RGB in the format of the path's suffix, whole or not at all."""
+    with whole_file(path) as temporary:
+        Image.fromarray(image).save(temporary, quality=92)
+
+
+def colour(labels: Array, palette: Array) -> Array:
+    """H x W indices to H x W x 3 RGB; ignored pixels are VOC's cream."""
+    return palette[labels]
+
+
+def blend(image: Array, labels: Array, palette: Array, opacity: float = 0.55) -> Array:
+    """The image with its labels' colours over it; background (0) and ignored pixels stay clear."""
+    covered = ((labels != 0) & (labels != IGNORE_INDEX))[..., None]
+    mixed = image + (palette[labels] - image.astype(np.int16)) * opacity
+    return np.where(covered, mixed, image).astype(np.uint8)
+
+
+def overlay(image: Array, labels: Array, classes: Sequence[str], palette: Array) -> Array:
+    """`blend`, with a legend below of the classes found, largest first. Returns (H + legend) x W x 3."""
+    pixels = np.bincount(labels.ravel(), minlength=256)[: len(classes)]
+    found = [int(index) for index in np.argsort(-pixels, kind="stable") if pixels[index]]
+    size = max(12, min(32, image.shape[1] // 30))
+    font = ImageFont.load_default(size)
+    entries = [f"{classes[index]} {pixels[index] / labels.size:.1%}" for index in found]
+    line = round(size * 1.6)
+    x, y, places = line // 3, 0, []
+    for entry in entries:
+        width = line + round(font.getlength(entry)) + line // 2
+        if x > line // 3 and x + width > image.shape[1]:
+            x, y = line // 3, y + line
+        places.append((x, y))
+        x += width
+    canvas = Image.new("RGB", (image.shape[1], image.shape[0] + y + line), "white")
+    canvas.paste(Image.fromarray(blend(image, labels, palette)), (0, 0))
+    draw = ImageDraw.Draw(canvas)
+    for index, entry, (left, top) in zip(found, entries, places, strict=True):
+        top += image.shape[0]
+        box = (left, top + line // 4, left + line // 2, top + line // 4 + line // 2)
+        draw.rectangle(box, fill=tuple(int(value) for value in palette[index]), outline="black")
+        draw.text((left + line * 0.7, top + line / 2), entry, fill="black", font=font, anchor="lm")
+    return np.array(canvas)

@@ -1,0 +1,88 @@
+"""Atrous spatial pyramid pooling and the decoder (arXiv:1802.02611, Fig. 2)."""
+
+import torch
+from torch import Tensor, nn
+
+from segapp.models.layers import ConvBN, PooledBatchNorm2d, SeparableConv, init_head, resize
+
+EPS = 1e-5
+
+ATROUS_RATES = {32: (3, 6, 9), 16: (6, 12, 18), 8: (12, 24, 36)}
+"""Output stride to the rates of the three atrous branches."""
+
+
+def conv3x3(
+    in_channels: int, out_channels: int, *, separable: bool, momentum: float, dilation: int = 1
+) -> SeparableConv | ConvBN:
+    if separable:
+        return SeparableConv(in_channels, out_channels, eps=EPS, momentum=momentum, dilation=dilation)
+    return ConvBN(in_channels, out_channels, 3, eps=EPS, momentum=momentum, dilation=dilation)
+
+
+class ASPP(nn.Module):
+    """Image pooling, 1x1 and three atrous 3x3 branches, concatenated in this order and projected.
+
+    Args:
+        in_channels: of the encoder's feature.
+        channels: of every branch and of the output.
+        output_stride: at which the encoder runs; sets the rates.
+        separable: atrous separable convs; dense ones otherwise.
+        image_pooling: leave out for Cityscapes, as the paper does.
+        dropout: after the projection.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int = 256,
+        *,
+        output_stride: int = 16,
+        separable: bool = True,
+        image_pooling: bool = True,
+        dropout: float = 0.1,
+        momentum: float = 3e-4,
+    ) -> None:
+        super().__init__()
+        self.image_pooling: ConvBN | None = None
+        if image_pooling:
+            self.image_pooling = ConvBN(in_channels, channels, eps=EPS, momentum=momentum)
+            self.image_pooling.bn = PooledBatchNorm2d(channels, EPS, momentum)
+        self.branches = nn.ModuleList([ConvBN(in_channels, channels, eps=EPS, momentum=momentum)])
+        for rate in ATROUS_RATES[output_stride]:
+            self.branches.append(conv3x3(in_channels, channels, separable=separable, momentum=momentum, dilation=rate))
+        joined = channels * (len(self.branches) + image_pooling)
+        self.projection = ConvBN(joined, channels, eps=EPS, momentum=momentum)
+        self.dropout = nn.Dropout(dropout)
+        init_head(self.modules())
+
+    def forward(self, x: Tensor) -> Tensor:
+        branches = [branch(x) for branch in self.branches]
+        if self.image_pooling is not None:
+            pooled = self.image_pooling(x.mean((2, 3), keepdim=True))
+            branches.insert(0, pooled.expand_as(branches[0]))  # bilinear from 1x1
+        return self.dropout(self.projection(torch.cat(branches, 1)))  # type: ignore[no-any-return]
+
+
+class Decoder(nn.Module):
+    """Joins the ASPP's output with the low-level feature, reduced by a 1x1 conv, at the latter's size."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        low_level_in_channels: int,
+        channels: int = 256,
+        *,
+        low_level_channels: int = 48,
+        separable: bool = True,
+        momentum: float = 3e-4,
+    ) -> None:
+        super().__init__()
+        self.reduce = ConvBN(low_level_in_channels, low_level_channels, eps=EPS, momentum=momentum)
+        self.conv0 = conv3x3(in_channels + low_level_channels, channels, separable=separable, momentum=momentum)
+        self.conv1 = conv3x3(channels, channels, separable=separable, momentum=momentum)
+        init_head(self.modules())
+
+    def forward(self, x: Tensor, low_level: Tensor) -> Tensor:
+        low_level = self.reduce(low_level)
+        x = resize(x, (low_level.shape[2], low_level.shape[3]))
+        return self.conv1(self.conv0(torch.cat([x, low_level], 1)))  # type: ignore[no-any-return]

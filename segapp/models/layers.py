@@ -1,0 +1,121 @@
+"""Convolutions of the encoder and the head. Tensors are N x C x H x W."""
+
+import logging
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
+
+
+def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear with align_corners=True, as every resize of the paper's code; sizes are k * output_stride + 1."""
+    return F.interpolate(x, size, mode="bilinear", align_corners=True)
+
+
+def trunc_normal(weight: Tensor, std: float) -> None:
+    """TensorFlow's truncated normal: cut at two standard deviations."""
+    nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+
+
+class Conv2d(nn.Conv2d):
+    """Square kernel, symmetric padding of dilation * (k - 1) / 2, no bias."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, dilation: int = 1, groups: int = 1
+    ) -> None:
+        padding = dilation * (kernel - 1) // 2
+        super().__init__(in_channels, out_channels, kernel, stride, padding, dilation, groups, bias=False)
+
+
+class DepthwiseConv2d(Conv2d):
+    """3x3, one filter a channel."""
+
+    def __init__(self, channels: int, stride: int = 1, dilation: int = 1) -> None:
+        super().__init__(channels, channels, 3, stride, dilation, groups=channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # oneDNN leaves its fast path when a depthwise conv pads much: padded first it is bit-identical and several
+        # times faster. Not its backward pass, which only gets slower.
+        pad = self.dilation[0]
+        if pad >= 12 and x.device.type == "cpu" and not torch.is_grad_enabled():
+            return F.conv2d(
+                F.pad(x, (pad, pad, pad, pad)), self.weight, None, self.stride, 0, self.dilation, self.groups
+            )
+        return super().forward(x)
+
+
+class ConvBN(nn.Module):
+    """Dense conv, BN and, if asked, ReLU."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 1,
+        *,
+        eps: float,
+        momentum: float,
+        stride: int = 1,
+        dilation: int = 1,
+        relu: bool = True,
+    ) -> None:
+        super().__init__()
+        self.conv = Conv2d(in_channels, out_channels, kernel, stride, dilation)
+        self.bn = nn.BatchNorm2d(out_channels, eps, momentum)
+        self.act = nn.ReLU() if relu else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.bn(self.conv(x)))  # type: ignore[no-any-return]
+
+
+class SeparableConv(nn.Module):
+    """Depthwise 3x3, BN, [ReLU], pointwise 1x1, BN, [ReLU]."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        eps: float,
+        momentum: float,
+        stride: int = 1,
+        dilation: int = 1,
+        relu: bool = True,
+    ) -> None:
+        super().__init__()
+        self.conv_dw = DepthwiseConv2d(in_channels, stride, dilation)
+        self.bn_dw = nn.BatchNorm2d(in_channels, eps, momentum)
+        self.conv_pw = Conv2d(in_channels, out_channels)
+        self.bn_pw = nn.BatchNorm2d(out_channels, eps, momentum)
+        self.act = nn.ReLU() if relu else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.bn_dw(self.conv_dw(x)))
+        return self.act(self.bn_pw(self.conv_pw(x)))  # type: ignore[no-any-return]
+
+
+class PooledBatchNorm2d(nn.BatchNorm2d):
+    """BN of 1x1 maps. A batch of one has no variance: it is normalised by the running statistics, logged once."""
+
+    _told = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.numel() == x.shape[1]:
+            if not PooledBatchNorm2d._told:
+                PooledBatchNorm2d._told = True
+                log.warning("a batch of one image: the image pooling's BN uses its running statistics")
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        return super().forward(x)
+
+
+def init_head(modules: Iterable[nn.Module]) -> None:
+    """The released code's initial values: depthwise std 0.33, pointwise std 0.06, other convs Glorot uniform."""
+    for module in modules:
+        if isinstance(module, SeparableConv):
+            trunc_normal(module.conv_dw.weight, 0.33)
+            trunc_normal(module.conv_pw.weight, 0.06)
+        elif isinstance(module, ConvBN):
+            nn.init.xavier_uniform_(module.conv.weight)
