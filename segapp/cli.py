@@ -1,0 +1,182 @@
+"""What every tool does: composes its config, checks it, runs, and turns errors into one line."""
+
+import difflib
+import logging
+import re
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+from tqdm import tqdm
+
+from segapp.config import Config
+from segapp.errors import UserError
+from segapp.files import writable_folder, write_text
+from segapp.paths import CONF, PROJECT, RUNS
+
+OmegaConf.register_new_resolver("project", lambda path: str(PROJECT / path), replace=True)
+
+log = logging.getLogger(__name__)
+
+C = TypeVar("C", bound=Config)
+
+PARTIAL = 1
+"""Exit status when some images failed and the rest was done."""
+REFUSED = 2
+"""Exit status when nothing was done, for an error that one line explains."""
+
+
+def run_tool(name: str, doc: str, main: Callable[[list[str]], int], argv: Sequence[str] | None = None) -> int:
+    """Runs `main` on the arguments. Returns the exit status; a `UserError` is one line on standard error."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if {"-h", "--help"} & set(arguments):
+        print(help_text(name, doc))
+        return 0
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_ProgressHandler()], force=True)
+    try:
+        return main(arguments)
+    except UserError as error:
+        message = str(error)
+    except torch.OutOfMemoryError:
+        message = "out of GPU memory; lower batch_size or eval.batch_size, or set model.activation_checkpointing=true"
+    except OSError as error:
+        message = f"{error.filename or 'file'}: {error.strerror or error}"
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return REFUSED
+
+
+def help_text(name: str, doc: str) -> str:
+    """The tool's examples, the choices in each config group, and its commented config."""
+    groups = sorted(path for path in CONF.iterdir() if path.is_dir())
+    choices = [f"  {group.name}={'|'.join(sorted(file.stem for file in group.glob('*.yaml')))}" for group in groups]
+    config = (CONF / f"{name}.yaml").read_text(encoding="utf-8")
+    every = f"Every value can be set as key=value; conf/{name}.yaml:"
+    return "\n".join([doc.strip(), "", "Choices:", *choices, "", every, "", config])
+
+
+def read_config(name: str, overrides: Sequence[str], kind: type[C]) -> C:
+    """Composes conf/NAME.yaml with Hydra's overrides and checks every key and value.
+
+    Raises:
+        UserError: an unknown key, choice or value is named, with the nearest known one.
+    """
+    return validate(compose_config(name, overrides), kind)
+
+
+def compose_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """The composed and resolved config as plain data, its keys not yet checked."""
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            try:
+                composed = compose(name, list(overrides))
+                return OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+            except OverrideParseException as error:
+                message = f"cannot read {error.override!r}: write key=value, and quote special characters"
+                raise UserError(message) from None
+            except MissingConfigException as error:
+                choices = ", ".join(error.options or ())
+                raise UserError(f"{error.missing_cfg_file}: no such choice; there are: {choices}") from None
+            except ConfigCompositionException as error:
+                known = _keys(compose(name, _choices(overrides)))
+                raise UserError(_composition_problem(error, known)) from None
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(str(error)) from None
+
+
+def validate(values: dict[str, Any], kind: type[C]) -> C:
+    """Raises:
+    UserError: names the first key that is unknown or whose value does not fit.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = _path_of(first["loc"], values)
+        if first["type"] == "extra_forbidden":
+            raise UserError(_unknown_key(name, [key for key in _keys(values) if key != name])) from None
+        if first["type"] == "missing":
+            raise UserError(f"{name} has no value; give it one, as in {name}=...") from None
+        raise UserError(f"{name}={first['input']}: {first['msg']}") from None
+
+
+def _path_of(location: tuple[int | str, ...], values: Any) -> str:
+    """Pydantic's location as a key of the config: without the names of a union's members."""
+    path = []
+    for at, key in enumerate(location):
+        inside = isinstance(values, list) or (isinstance(values, dict) and key in values)
+        if inside:
+            values = values[key]
+        elif at < len(location) - 1:
+            continue
+        path.append(str(key))
+    return ".".join(path)
+
+
+def _choices(overrides: Sequence[str]) -> list[str]:
+    """Those overrides that choose a config of a group."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return [each.input_line or "" for each in parsed if each.key_or_group and (CONF / each.key_or_group).is_dir()]
+
+
+def _keys(values: Any, prefix: str = "") -> list[str]:
+    keys = []
+    for key in values:
+        value = values[key]
+        keys.append(f"{prefix}{key}")
+        if hasattr(value, "keys"):
+            keys.extend(_keys(value, f"{prefix}{key}."))
+    return keys
+
+
+def _composition_problem(error: Exception, known: list[str]) -> str:
+    refused = re.match(r"Could not (?:override|delete)[^']*'([^'=]+)", str(error))
+    if refused:
+        return _unknown_key(refused[1], known)
+    return str(error).splitlines()[0]
+
+
+def _unknown_key(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, 1, 0.4)
+    if not near:
+        by_last = {each.rpartition(".")[2]: each for each in known}
+        near = [by_last[name] for name in difflib.get_close_matches(key.rpartition(".")[2], by_last, 1, 0.6)]
+    return f"{key} is no key of this config" + (f"; did you mean {near[0]}?" if near else "; --help shows them all")
+
+
+def output_folder(output: Path | None, tool: str, name: str) -> Path:
+    """The folder named, or runs/TOOL/DATE_NAME; made, and known to be writable."""
+    if output is None:
+        output = RUNS / tool / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}"
+    return writable_folder(output.expanduser())
+
+
+def save_config(folder: Path, config: Config) -> None:
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config.model_dump(mode="json"))))
+
+
+def log_to_file(folder: Path) -> None:
+    """Keeps a copy of the log in the run's folder."""
+    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    logging.getLogger().addHandler(handler)
+
+
+class _ProgressHandler(logging.Handler):
+    """Writes to standard error without breaking a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)

@@ -1,0 +1,12 @@
+"""Data sets by name."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from segapp.data.folder import FolderConfig
+from segapp.data.shapes import ShapesConfig
+from segapp.data.voc import Voc2012Config
+
+DataConfig = Annotated[Voc2012Config | FolderConfig | ShapesConfig, Field(discriminator="name")]
+"""One class a data set; each has `dataset(role)` for role "train" or "val"."""

@@ -1,0 +1,113 @@
+"""What a data set is: images, masks where there are any, and class names."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from segapp.classes import IGNORE_INDEX
+from segapp.errors import UserError
+from segapp.images import read_image, read_mask
+
+
+@dataclass(frozen=True)
+class Sample:
+    """`image`: H x W x 3 uint8 RGB. `label`: H x W uint8 class indices, 255 ignored; None where there is none."""
+
+    image: npt.NDArray[np.uint8]
+    label: npt.NDArray[np.uint8] | None
+    id: str
+
+
+class SegmentationDataset:
+    """Pairs of image and mask files.
+
+    Args:
+        name: as shown to people, for instance "voc2012 val".
+        classes: names by index.
+        ids: one an image.
+        images, masks: their files; no masks for a test set.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        classes: tuple[str, ...],
+        ids: Sequence[str],
+        images: Sequence[Path],
+        masks: Sequence[Path] | None,
+    ) -> None:
+        self.name = name
+        self.classes = classes
+        self.ids = ids
+        self.images = images
+        self.masks = masks
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Raises:
+        UserError: the image or its mask is missing, damaged or of another size.
+        """
+        image = read_image(self.images[index])
+        label = None
+        if self.masks is not None:
+            label = read_mask(self.masks[index])
+            check_size(self.masks[index], label.shape, image.shape)
+        return Sample(image, label, self.ids[index])
+
+
+def check_size(mask: Path, size: tuple[int, ...], image_size: tuple[int, ...]) -> None:
+    """Raises:
+    UserError: a mask's (height, width) is not its image's.
+    """
+    if size[:2] != image_size[:2]:
+        raise UserError(f"{mask}: the mask is {size[1]} x {size[0]}, its image {image_size[1]} x {image_size[0]}")
+
+
+def check_labels(mask: Path, pixels: npt.NDArray[np.int64], num_classes: int) -> None:
+    """Raises:
+    UserError: a value that is neither a class nor 255 has pixels; `pixels` counts them by value, 0 to 255.
+    """
+    outside = np.flatnonzero(pixels[num_classes:IGNORE_INDEX])
+    if len(outside):
+        raise UserError(
+            f"{mask}: label value {num_classes + outside[0]} is outside the {num_classes} classes "
+            f"(0 to {num_classes - 1}, and 255 for ignored pixels)"
+        )
+
+
+def read_list(path: Path) -> list[str]:
+    """The ids of a list file, one a line.
+
+    Raises:
+        UserError: missing, empty, or with an id twice.
+    """
+    try:
+        ids = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise UserError(f"{path}: the list of images cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: the list of images is no text file") from None
+    if not ids:
+        raise UserError(f"{path}: the list is empty; one image id a line is expected")
+    if len(set(ids)) < len(ids):
+        seen: set[str] = set()
+        twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise UserError(f"{path}: {twice} is listed twice")
+    return ids
+
+
+def check_listed(files: Sequence[Path], listed_in: Path) -> None:
+    """Raises:
+    UserError: a listed file is missing; the first one and their number are named.
+    """
+    folders = {file.parent for file in files}
+    present = {folder: {entry.name for entry in folder.iterdir()} for folder in folders if folder.is_dir()}
+    missing = [file for file in files if file.name not in present.get(file.parent, ())]
+    if missing:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise UserError(f"{missing[0]}{more}: no such file, but {listed_in} lists it")

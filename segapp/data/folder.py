@@ -1,0 +1,84 @@
+"""Images and indexed masks in two folders."""
+
+import zlib
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import Field
+
+from segapp.config import Config, UserPath
+from segapp.data.dataset import SegmentationDataset, check_listed, read_list
+from segapp.errors import UserError
+from segapp.images import IMAGE_SUFFIXES
+
+
+class FolderConfig(Config):
+    """`images`, `masks`, `classes` and the lists are paths inside `root`; see conf/data/folder.yaml."""
+
+    name: Literal["folder"]
+    root: UserPath
+    images: str
+    masks: str
+    classes: str
+    train: str | None
+    val: str | None
+    val_fraction: float = Field(gt=0, lt=1)
+
+    def dataset(self, role: Literal["train", "val"]) -> SegmentationDataset:
+        classes = read_classes(self.root / self.classes)
+        images = _by_stem(self.root / self.images)
+        masks = _by_stem(self.root / self.masks)
+        listed = self.train if role == "train" else self.val
+        if listed is not None:
+            list_file = self.root / listed
+            ids = read_list(list_file)
+            check_listed([images.get(id, self.root / self.images / id) for id in ids], list_file)
+        else:
+            # By a hash of the name: the split survives added images, and needs no file.
+            bound = self.val_fraction * 2**32
+            ids = sorted(id for id in images if (zlib.crc32(id.encode()) < bound) == (role == "val"))
+            if not ids:
+                raise UserError(
+                    f"{self.root / self.images}: {len(images)} images leave none for {role}; "
+                    f"add images, or name lists with data.train and data.val"
+                )
+        unlabelled = [id for id in ids if id not in masks]
+        if unlabelled:
+            more = f" (and {len(unlabelled) - 1} more)" if len(unlabelled) > 1 else ""
+            raise UserError(f"{images[unlabelled[0]]}{more}: no mask of the same stem in {self.root / self.masks}")
+        name = f"{self.root.name} {role}"
+        return SegmentationDataset(name, classes, ids, [images[id] for id in ids], [masks[id] for id in ids])
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """Class names by index, from a YAML list.
+
+    Raises:
+        UserError: missing, not a list of 2 to 255 different names.
+    """
+    try:
+        names = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: the class names cannot be read ({error.strerror}); a YAML list is needed") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise UserError(f"{path}: not YAML; a list of class names is needed, the first one background") from None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(
+            f"{path}: a YAML list of class names is needed; quote those that YAML takes for numbers or yes/no"
+        )
+    if not 2 <= len(names) <= 255 or len(set(names)) < len(names):
+        raise UserError(f"{path}: 2 to 255 different class names are needed, not {len(set(names))}")
+    return tuple(names)
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; set data.root, data.images and data.masks")
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            if path.stem in files:
+                raise UserError(f"{path}: {files[path.stem].name} has the same stem; each image needs its own")
+            files[path.stem] = path
+    return files

@@ -1,0 +1,51 @@
+"""PASCAL VOC 2012, and any set in its layout."""
+
+from pathlib import Path
+from typing import Literal
+
+from segapp.classes import VOC_CLASSES
+from segapp.config import Config, UserPath
+from segapp.data.dataset import SegmentationDataset, check_listed, read_list
+from segapp.errors import UserError
+
+
+class Voc2012Config(Config):
+    """`train` and `val` name lists in ImageSets/Segmentation; see conf/data/voc2012.yaml."""
+
+    name: Literal["voc2012"]
+    root: UserPath
+    train: str
+    val: str
+
+    def dataset(self, role: Literal["train", "val"]) -> SegmentationDataset:
+        split = self.train if role == "train" else self.val
+        if not (self.root / "JPEGImages").is_dir():
+            raise UserError(
+                f"VOC 2012 is not in {self.root}: get VOCtrainval_11-May-2012.tar as data/README.md says, "
+                "or name its folder VOC2012 with data.root=DIR"
+            )
+        return voc_layout(self.root, split, VOC_CLASSES, f"voc2012 {split}")
+
+
+def voc_layout(root: Path, split: str, classes: tuple[str, ...], name: str) -> SegmentationDataset:
+    """One list of a set in VOC's layout; trainaug's masks lie in SegmentationClassAug.
+
+    A list whose images all lack masks (VOC's test) gives a data set without labels.
+
+    Raises:
+        UserError: the list is missing or empty, or names a missing file.
+    """
+    list_file = root / "ImageSets" / "Segmentation" / f"{split}.txt"
+    if not list_file.is_file():
+        known = sorted(path.stem for path in list_file.parent.glob("*.txt"))
+        hint = "; data/README.md says how to get trainaug" if split == "trainaug" else ""
+        raise UserError(f"{list_file}: no such list; there are: {', '.join(known) or 'none'}{hint}")
+    ids = read_list(list_file)
+    mask_folder = root / ("SegmentationClassAug" if split == "trainaug" else "SegmentationClass")
+    images = [root / "JPEGImages" / f"{id}.jpg" for id in ids]
+    masks = [mask_folder / f"{id}.png" for id in ids]
+    check_listed(images, list_file)
+    if not any(mask.exists() for mask in masks):
+        return SegmentationDataset(name, classes, ids, images, None)
+    check_listed(masks, list_file)
+    return SegmentationDataset(name, classes, ids, images, masks)

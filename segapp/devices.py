@@ -1,0 +1,42 @@
+"""Where and in what precision a network runs."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from segapp.errors import UserError
+
+DeviceName = Literal["auto", "cuda", "mps", "cpu"]
+Precision = Literal["auto", "bfloat16", "float32"]
+
+
+def pick_device(name: DeviceName) -> torch.device:
+    """Auto is the first of cuda, mps and cpu that is there.
+
+    Raises:
+        UserError: the one named is not there.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
+    if not available[name]:
+        raise UserError(f"device={name} is not available here; use device=auto or device=cpu")
+    return torch.device(name)
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    """bfloat16 where asked, or by itself on a GPU that computes in it."""
+    if precision == "auto":
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "bfloat16" if fast else "float32"
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+
+
+def to_network_input(images: Tensor) -> Tensor:
+    """uint8 N x H x W x 3 to float N x 3 x H x W in [-1, 1]: x * 2 / 255 - 1, the only place that does so.
+
+    Permuted and not copied, it is channels_last.
+    """
+    return images.permute(0, 3, 1, 2).float().mul_(2 / 255).sub_(1)

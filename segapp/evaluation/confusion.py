@@ -1,0 +1,112 @@
+"""One dataset-wide confusion matrix, and the measures read off it."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Floats = npt.NDArray[np.float64]
+
+
+def ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Floats:
+    """part / whole, NaN where the whole is 0."""
+    whole = np.asarray(whole, np.float64)
+    return np.asarray(np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0))
+
+
+class ConfusionMatrix:
+    """Counts pixels on the device of the labels; nothing is kept per image."""
+
+    def __init__(self, num_classes: int, device: torch.device | str = "cpu") -> None:
+        self.num_classes = num_classes
+        # Row num_classes takes the ignored pixels: cheaper than masking them out.
+        self._counts = torch.zeros((num_classes + 1) * num_classes, dtype=torch.int64, device=device)
+
+    def update(self, truth: Tensor, prediction: Tensor) -> Tensor:
+        """Adds one image's or batch's pixels.
+
+        Args:
+            truth: uint8 or int64, any shape; values from num_classes up are ignored.
+            prediction: same shape, 0 to num_classes - 1.
+
+        Returns:
+            The K x K counts of these pixels alone, on their device.
+        """
+        row = truth.long().clamp(max=self.num_classes)
+        pairs = row.mul_(self.num_classes).add_(prediction).flatten()
+        counts = torch.bincount(pairs, minlength=self._counts.numel())
+        self._counts += counts
+        return self._square(counts)
+
+    def compute(self) -> npt.NDArray[np.int64]:
+        """K x K counts: row = truth, column = prediction."""
+        return self._square(self._counts).cpu().numpy()
+
+    def _square(self, counts: Tensor) -> Tensor:
+        return counts.view(self.num_classes + 1, self.num_classes)[: self.num_classes]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Measures of one K x K confusion matrix (row = truth, column = prediction).
+
+    A class that is in neither truth nor prediction has no IoU (NaN) and is left out of the means, as in
+    TensorFlow's `mean_iou`. Every measure lies in [0, 1], or is NaN where nothing was counted.
+    """
+
+    classes: tuple[str, ...]
+    confusion_matrix: npt.NDArray[np.int64]
+
+    @cached_property
+    def _hits(self) -> Floats:
+        return np.asarray(np.diag(self.confusion_matrix), np.float64)
+
+    @cached_property
+    def _truth(self) -> Floats:
+        return np.asarray(self.confusion_matrix.sum(1), np.float64)
+
+    @cached_property
+    def _union(self) -> Floats:
+        return np.asarray(self._truth + self.confusion_matrix.sum(0) - self._hits)
+
+    @cached_property
+    def per_class_iou(self) -> Floats:
+        return ratio(self._hits, self._union)
+
+    @cached_property
+    def per_class_accuracy(self) -> Floats:
+        """Share of each class's true pixels that were found; NaN where the class has none."""
+        return ratio(self._hits, self._truth)
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Classes left out of the mean."""
+        return tuple(name for name, union in zip(self.classes, self._union, strict=True) if union == 0)
+
+    @property
+    def miou(self) -> float:
+        return self.miou_of(self.classes)
+
+    def miou_of(self, names: tuple[str, ...]) -> float:
+        """Mean IoU over the named classes, those without a union left out."""
+        return _mean(self.per_class_iou[[self.classes.index(name) for name in names]])
+
+    @property
+    def pixel_accuracy(self) -> float:
+        return float(ratio(self._hits.sum(), self._truth.sum()))
+
+    @property
+    def mean_accuracy(self) -> float:
+        return _mean(self.per_class_accuracy)
+
+    @property
+    def frequency_weighted_iou(self) -> float:
+        return float(ratio((self._truth * np.nan_to_num(self.per_class_iou)).sum(), self._truth.sum()))
+
+
+def _mean(values: Floats) -> float:
+    """Mean of what is not NaN; NaN where all is."""
+    return float(ratio(np.nansum(values), np.isfinite(values).sum()))

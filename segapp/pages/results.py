@@ -1,0 +1,86 @@
+"""What an evaluation leaves behind: figures for programs, a page, a picture and a table for people."""
+
+import platform
+import shlex
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from segapp.classes import voc_palette
+from segapp.evaluation.evaluate import EvalConfig, Evaluation, metrics
+from segapp.files import write_json
+from segapp.images import write_image
+from segapp.pages.grid import picture_grid
+from segapp.pages.report import write_report
+
+
+def write_results(
+    folder: Path,
+    evaluation: Evaluation,
+    config: EvalConfig,
+    *,
+    title: str,
+    source: Mapping[str, str],
+    extra: Mapping[str, float],
+) -> None:
+    """Writes metrics.json, report.html and, if there are examples, pictures.png.
+
+    Args:
+        source: what was scored: names and values for the page's provenance.
+        extra: further figures in [0, 1], by name.
+    """
+    palette = voc_palette()
+    write_json(folder / "metrics.json", metrics(evaluation, config) | dict(extra))
+    figures = dict(extra)
+    if config.classes is not None:
+        figures[f"mIoU of {', '.join(config.classes)}"] = evaluation.scores.miou_of(config.classes)
+    write_report(
+        folder / "report.html",
+        title=title,
+        scores=evaluation.scores,
+        palette=palette,
+        protocol=evaluation.protocol,
+        images=evaluation.images,
+        figures=list(figures.items()),
+        examples=evaluation.examples,
+        problems=evaluation.problems,
+        provenance=dict(source) | environment(),
+    )
+    if evaluation.examples:
+        write_image(folder / "pictures.png", picture_grid(evaluation.examples, evaluation.scores.classes, palette))
+
+
+def print_results(evaluation: Evaluation, config: EvalConfig, extra: Mapping[str, float]) -> None:
+    """A per-class table, what could not be scored, and a last line `mIoU 0.xxxx`."""
+    scores = evaluation.scores
+    width = max(map(len, scores.classes))
+    print(f"{'class':{width}}     IoU  accuracy")
+    for name, iou, accuracy in zip(scores.classes, scores.per_class_iou, scores.per_class_accuracy, strict=True):
+        figures = "absent, left out of the mean" if np.isnan(iou) else f"{iou:.4f}    {accuracy:.4f}"
+        print(f"{name:{width}}  {figures}")
+    for problem in evaluation.problems:
+        print(f"not scored: {problem}")
+    print(f"{evaluation.dataset}: {evaluation.images} images; {evaluation.protocol}")
+    print(f"pixel accuracy {scores.pixel_accuracy:.4f}")
+    if config.classes is not None:
+        print(f"mIoU of {', '.join(config.classes)}: {scores.miou_of(config.classes):.4f}")
+    for figure, value in extra.items():
+        print(f"{figure} {value:.4f}")
+    incomplete = "" if evaluation.complete else f" (incomplete: {len(evaluation.problems)} images were not scored)"
+    print(f"mIoU {scores.miou:.4f}{incomplete}")
+
+
+def environment() -> dict[str, str]:
+    """The command and the versions that made a result."""
+    cpu = platform.processor() or platform.machine()
+    return {
+        "command": shlex.join(["python", *sys.argv]),
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu,
+    }

@@ -1,0 +1,97 @@
+"""What tools/eval.py does."""
+
+import logging
+from typing import Literal
+
+from segapp.cli import PARTIAL, output_folder, read_config
+from segapp.config import Config, UserPath
+from segapp.data import DataConfig
+from segapp.data.loader import Workers
+from segapp.devices import DeviceName, Precision, pick_device
+from segapp.errors import UserError
+from segapp.evaluation.evaluate import EvalConfig, Evaluation, by_network, by_saved_masks, evaluate
+from segapp.inference.predictor import InferenceConfig, Predictor
+from segapp.pages.results import print_results, write_results
+from segapp.paths import RUNS
+from segapp.weights.checkpoint import find_checkpoint, load_model
+
+log = logging.getLogger(__name__)
+
+
+class EvalToolConfig(Config):
+    """See conf/eval.yaml."""
+
+    data: DataConfig
+    inference: InferenceConfig
+    eval: EvalConfig
+    checkpoint: str
+    predictions: UserPath | None
+    output_stride: Literal[8, 16, 32] | None
+    device: DeviceName
+    precision: Precision
+    workers: Workers
+    output: UserPath | None
+
+
+def evaluate_and_report(overrides: list[str]) -> int:
+    """Scores a checkpoint or a folder of masks, and leaves a report. Returns the exit status."""
+    config = read_config("eval", overrides, EvalToolConfig)
+    output = output_folder(config.output, "eval", config.data.name)
+    evaluation, source = score(config)
+    write_results(output, evaluation, config.eval, title=evaluation.dataset, source=source, extra={})
+    print(f"report    {output / 'report.html'}")
+    print(f"pictures  {output / 'pictures.png'}\n")
+    print_results(evaluation, config.eval, {})
+    return 0 if evaluation.complete else PARTIAL
+
+
+def score(config: EvalToolConfig) -> tuple[Evaluation, dict[str, str]]:
+    """Scores the data's val list. Returns the result and, by name, what was scored.
+
+    Raises:
+        UserError: the data, the checkpoint or the folder of masks cannot be used, or the classes do not match.
+    """
+    dataset = config.data.dataset("val")
+    if config.predictions is not None:
+        if not config.predictions.is_dir():
+            raise UserError(f"{config.predictions}: no such folder of masks")
+        log.info("scoring the masks in %s", config.predictions)
+        evaluation = evaluate(
+            dataset,
+            by_saved_masks(config.predictions, len(dataset.classes)),
+            protocol="saved masks",
+            config=config.eval,
+            workers=config.workers,
+        )
+        return evaluation, {"masks": str(config.predictions.resolve()), "data": dataset.name}
+
+    path = find_checkpoint(config.checkpoint, RUNS)
+    model, info = load_model(path, config.output_stride)
+    log.info("scoring %s", path)
+    if len(info.classes) != len(dataset.classes):
+        raise UserError(f"{path} knows {len(info.classes)} classes, {dataset.name} has {len(dataset.classes)}")
+    if info.classes != dataset.classes:
+        log.warning("the class names of %s and %s differ; they are matched by index", path, dataset.name)
+    device = pick_device(config.device)
+    predictor = Predictor(
+        model,
+        info.classes,
+        output_stride=info.model.output_stride,
+        inference=config.inference,
+        device=device,
+        precision=config.precision,
+    )
+    evaluation = evaluate(
+        dataset,
+        by_network(predictor),
+        protocol=f"{config.inference.describe()}, output stride {info.model.output_stride}",
+        config=config.eval,
+        workers=config.workers,
+        device=device,
+    )
+    return evaluation, {
+        "checkpoint": str(path.resolve()),
+        "network": f"{info.model.encoder.name}, width {info.model.encoder.width}",
+        "trained on": f"{', '.join(info.splits_seen)}, {info.iteration} iterations",
+        "data": dataset.name,
+    }

@@ -1,0 +1,177 @@
+"""What tools/predict.py does."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pycocotools import mask as coco_mask
+from pydantic import Field
+from tqdm import tqdm
+
+from segapp.classes import voc_palette
+from segapp.cli import PARTIAL, output_folder, read_config
+from segapp.config import Config, UserPath
+from segapp.data.dataset import check_labels, check_size
+from segapp.devices import DeviceName, Precision, pick_device
+from segapp.errors import UserError
+from segapp.evaluation.confusion import ConfusionMatrix, Scores
+from segapp.evaluation.evaluate import EvalConfig, Evaluation
+from segapp.files import whole_file, write_json
+from segapp.images import IMAGE_SUFFIXES, overlay, read_image, read_mask, write_image, write_mask
+from segapp.inference.inputs import find_images, output_names, split_arguments
+from segapp.inference.predictor import InferenceConfig, Prediction, Predictor
+from segapp.pages.results import print_results, write_results
+from segapp.paths import RUNS
+from segapp.weights.checkpoint import find_checkpoint, load_model
+
+log = logging.getLogger(__name__)
+
+Array = npt.NDArray[np.uint8]
+
+
+class PredictConfig(Config):
+    """See conf/predict.yaml."""
+
+    inference: InferenceConfig
+    checkpoint: str
+    output_stride: Literal[8, 16, 32] | None
+    save: tuple[Literal["mask", "overlay", "probabilities", "json"], ...] = Field(min_length=1)
+    labels: UserPath | None
+    max_pixels: int = Field(gt=0)
+    device: DeviceName
+    precision: Precision
+    output: UserPath | None
+
+
+def predict(arguments: list[str]) -> int:
+    """Labels the images named in `arguments`, which Hydra overrides may follow. Returns the exit status."""
+    paths, overrides = split_arguments(arguments)
+    config = read_config("predict", overrides, PredictConfig)
+    images = find_images(paths)
+    if config.labels is not None and not config.labels.is_dir():
+        raise UserError(f"labels={config.labels}: no such folder")
+    checkpoint = find_checkpoint(config.checkpoint, RUNS)
+    model, info = load_model(checkpoint, config.output_stride)
+    predictor = Predictor(
+        model,
+        info.classes,
+        output_stride=info.model.output_stride,
+        inference=config.inference,
+        device=pick_device(config.device),
+        precision=config.precision,
+    )
+    output = output_folder(config.output, "predict", images[0].stem)
+    log.info("%s, trained on %s", checkpoint, ", ".join(info.splits_seen))
+
+    matrix = ConfusionMatrix(len(info.classes))
+    scored, failed, unscored = 0, [], []
+    named = list(zip(images, output_names(images), strict=True))
+    for path, name in tqdm(named, "predicting", unit="image", disable=len(images) < 2):
+        try:
+            image = read_image(path, config.max_pixels)
+        except UserError as error:
+            failed.append(str(error))
+            continue
+        prediction = predictor.predict([image], probabilities="probabilities" in config.save)[0]
+        labels = prediction.labels.cpu().numpy()
+        save(output, name, path, image, labels, prediction, config.save, info.classes)
+        if config.labels is not None:
+            try:
+                truth = read_truth(config.labels, path.stem, image.shape, len(info.classes))
+            except UserError as error:
+                unscored.append(str(error))
+                continue
+            matrix.update(torch.from_numpy(truth), torch.from_numpy(labels))
+            scored += 1
+
+    print(f"{len(images) - len(failed)} of {len(images)} images")
+    for kind in config.save:
+        print(f"{kind:13} {output / FOLDERS[kind]}")
+    if config.labels is not None:
+        evaluation = Evaluation(
+            str(config.labels),
+            Scores(info.classes, matrix.compute()),
+            scored,
+            failed + unscored,
+            f"{config.inference.describe()}, output stride {info.model.output_stride}",
+            [],
+        )
+        settings = EvalConfig(batch_size=1, classes=None, examples=0)
+        source = {"checkpoint": str(checkpoint.resolve()), "labels": str(config.labels.resolve())}
+        write_results(output, evaluation, settings, title=f"{config.labels.name}", source=source, extra={})
+        print(f"report: {output / 'report.html'}\n")
+        print_results(evaluation, settings, {})
+    else:
+        for problem in failed:
+            print(f"failed: {problem}")
+    return PARTIAL if failed or unscored else 0
+
+
+FOLDERS = {"mask": "masks", "overlay": "overlays", "probabilities": "probabilities", "json": "json"}
+"""Each kind of result has a folder of its own, so that no name of one image's file is another's."""
+
+
+def save(
+    output: Path,
+    name: str,
+    source: Path,
+    image: Array,
+    labels: Array,
+    prediction: Prediction,
+    kinds: Sequence[str],
+    classes: tuple[str, ...],
+) -> None:
+    """Writes one image's results, each file whole or not at all."""
+    palette = voc_palette()
+    for kind in kinds:
+        folder = output / FOLDERS[kind]
+        folder.mkdir(exist_ok=True)
+        if kind == "mask":
+            write_mask(folder / f"{name}.png", labels, palette)
+        elif kind == "overlay":
+            write_image(folder / f"{name}.jpg", overlay(image, labels, classes, palette))
+        elif kind == "json":
+            write_json(folder / f"{name}.json", describe(source, labels, classes))
+        elif prediction.probabilities is not None:
+            with whole_file(folder / f"{name}.npz") as temporary:
+                np.savez_compressed(temporary, probabilities=prediction.probabilities, classes=np.array(classes))
+
+
+def describe(source: Path, labels: Array, classes: tuple[str, ...]) -> dict[str, Any]:
+    """The classes found, largest first: pixels, share in [0, 1], box [x, y, width, height], COCO run-length mask."""
+    found = []
+    pixels = np.bincount(labels.ravel(), minlength=len(classes))
+    for index in np.argsort(-pixels, kind="stable").tolist():
+        if pixels[index]:
+            encoded = coco_mask.encode(np.asfortranarray(labels == index, np.uint8))
+            found.append(
+                {
+                    "index": index,
+                    "name": classes[index],
+                    "pixels": int(pixels[index]),
+                    "share": float(pixels[index] / labels.size),
+                    "box": coco_mask.toBbox(encoded).tolist(),
+                    "segmentation": {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")},
+                }
+            )
+    return {"image": str(source), "width": labels.shape[1], "height": labels.shape[0], "classes": found}
+
+
+def read_truth(folder: Path, stem: str, size: tuple[int, ...], num_classes: int) -> Array:
+    """The label of an image: an indexed mask of its stem, H x W.
+
+    Raises:
+        UserError: missing, of another size than the image, or with a value outside the classes.
+    """
+    candidates = [folder / f"{stem}{suffix}" for suffix in sorted(IMAGE_SUFFIXES)]
+    path = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if path is None:
+        raise UserError(f"{folder / stem}.png: no label of this image")
+    truth = read_mask(path)
+    check_size(path, truth.shape, size)
+    check_labels(path, np.bincount(truth.ravel(), minlength=256), num_classes)
+    return truth

@@ -1,0 +1,78 @@
+"""What tools/train.py does."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from segapp.cli import log_to_file, output_folder, read_config, save_config, validate
+from segapp.errors import UserError
+from segapp.pages.results import print_results, write_results
+from segapp.training.config import TrainConfig
+from segapp.training.loop import colour_table_miou, train
+
+RESUME_MAY_CHANGE = ("data.root", "device", "workers", "log_every", "validate_every")
+"""Keys that do not change what a run computes from iteration to iteration."""
+
+
+def train_and_report(overrides: list[str]) -> int:
+    """Trains, scores the best checkpoint, and leaves a report. Returns the exit status."""
+    config = read_train_config(overrides)
+    if config.output is not None and config.resume is None and _is_used(config.output):
+        raise UserError(f"output={config.output} holds files already; name another folder, or resume={config.output}")
+    output = output_folder(config.output, "train", config.name)
+    save_config(output, config)
+    log_to_file(output)
+    evaluation = train(config, output)
+    extra = {"colour table mIoU": colour_table_miou(config)} if config.colour_baseline else {}
+    source = {"checkpoint": str(output / "best.safetensors"), "data": evaluation.dataset}
+    write_results(output, evaluation, config.eval, title=config.name, source=source, extra=extra)
+    print_results(evaluation, config.eval, extra)
+    print()
+    print(f"report      {output / 'report.html'}")
+    print(f"pictures    {output / 'pictures.png'}")
+    print(f"checkpoint  {output / 'best.safetensors'}")
+    print(f"curves      tensorboard --logdir {output}")
+    print()
+    print("next: segment a picture     python tools/predict.py IMAGE")
+    print("      train on PASCAL VOC   python tools/train.py model=deeplabv3plus_xception  (data/README.md: the data)")
+    return 0
+
+
+def read_train_config(overrides: Sequence[str]) -> TrainConfig:
+    """The config of a new run, or with resume=DIR that of the run in DIR.
+
+    Raises:
+        UserError: an unknown or unfit key; no run in DIR; a key that a resumed run keeps.
+    """
+    resume = next((each.partition("=")[2] for each in overrides if each.startswith("resume=")), "null")
+    if resume == "null":
+        return read_config("train", overrides, TrainConfig)
+    folder = Path(resume).expanduser()
+    try:
+        values: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"resume={resume}: no run to resume there ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise UserError(f"{folder / 'config.yaml'}: damaged") from None
+    changes = [each for each in overrides if not each.startswith("resume=")]
+    for change in changes:
+        if change.partition("=")[0] not in RESUME_MAY_CHANGE:
+            may = ", ".join(RESUME_MAY_CHANGE)
+            raise UserError(f"{change}: a resumed run keeps its config; only {may} may change")
+    try:
+        merged = OmegaConf.merge(OmegaConf.create(values), OmegaConf.from_dotlist(changes))
+        merged = OmegaConf.merge(merged, {"resume": resume, "output": resume, "checkpoint": None})
+    except OmegaConfBaseException as error:
+        raise UserError(str(error)) from None
+    return validate(OmegaConf.to_container(merged), TrainConfig)  # type: ignore[arg-type]
+
+
+def _is_used(folder: Path) -> bool:
+    try:
+        return any(folder.iterdir())
+    except OSError:
+        return False

@@ -1,0 +1,37 @@
+"""What a training run is made from."""
+
+from pydantic import Field
+
+from segapp.config import Config, UserPath
+from segapp.data import DataConfig
+from segapp.data.loader import Workers
+from segapp.data.transforms import TransformConfig
+from segapp.devices import DeviceName, Precision
+from segapp.evaluation.evaluate import EvalConfig
+from segapp.inference.predictor import InferenceConfig
+from segapp.models.deeplabv3plus import ModelConfig
+from segapp.training.optim import OptimizerConfig
+
+
+class TrainConfig(Config):
+    """See conf/train.yaml."""
+
+    name: str
+    model: ModelConfig
+    data: DataConfig
+    transform: TransformConfig
+    optimizer: OptimizerConfig
+    inference: InferenceConfig
+    eval: EvalConfig
+    iterations: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    seed: int = Field(ge=0)
+    device: DeviceName
+    precision: Precision
+    workers: Workers
+    validate_every: int = Field(gt=0)
+    log_every: int = Field(gt=0)
+    colour_baseline: bool
+    checkpoint: str | None
+    resume: UserPath | None
+    output: UserPath | None

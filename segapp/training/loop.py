@@ -1,0 +1,167 @@
+"""Training, from top to bottom."""
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from segapp.data.dataset import Sample
+from segapp.data.loader import TrainingStream, training_batches
+from segapp.data.scan import scan_labels
+from segapp.devices import autocast, pick_device, to_network_input
+from segapp.errors import UserError
+from segapp.evaluation.colour_table import ColourTable
+from segapp.evaluation.evaluate import Evaluation, by_network, evaluate
+from segapp.inference.predictor import Predictor
+from segapp.models.deeplabv3plus import build_model
+from segapp.paths import RUNS
+from segapp.training.config import TrainConfig
+from segapp.training.journal import Journal, Pace
+from segapp.training.loss import cross_entropy
+from segapp.training.optim import build_optimizer, lr_factor
+from segapp.training.state import load_state, save_state
+from segapp.weights.checkpoint import CheckpointInfo, find_checkpoint, read_info, read_weights, save_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+def train(config: TrainConfig, output: Path) -> Evaluation:
+    """Trains into `output` and scores its best checkpoint on the validation set.
+
+    Leaves best.safetensors and last.safetensors, state.pt to resume from, metrics.jsonl and TensorBoard's files.
+
+    Raises:
+        UserError: the data, a checkpoint or the device cannot be used, or the loss is not finite.
+    """
+    device = pick_device(config.device)
+    torch.manual_seed(config.seed)
+    torch.backends.cudnn.benchmark = True  # every crop has one size
+
+    training_set, validation_set = config.data.dataset("train"), config.data.dataset("val")
+    for dataset in (training_set, validation_set):
+        scan_labels(dataset)
+        log.info("%s: %d images, %d classes", dataset.name, len(dataset), len(dataset.classes))
+
+    splits_seen = {training_set.name}
+    model = build_model(config.model, len(training_set.classes))
+    if config.checkpoint is not None:
+        path = find_checkpoint(config.checkpoint, RUNS)
+        model.load_state_dict(read_weights(path, model))
+        splits_seen |= set(read_info(path).splits_seen)
+        log.info("starting from %s", path)
+    predictor = Predictor(
+        model,
+        training_set.classes,
+        output_stride=config.model.output_stride,
+        inference=config.inference,
+        device=device,
+        precision=config.precision,
+    )
+    model = predictor.model
+    optimizer = build_optimizer(model, config.optimizer)
+    base_lrs = [group["lr"] for group in optimizer.param_groups]
+    start, best = 0, None
+    if config.resume is not None:
+        start, best = load_state(output / "state.pt", model=model, optimizer=optimizer)
+        log.info("resuming after iteration %d of %d", start, config.iterations)
+
+    def validate(examples: int = 0) -> Evaluation:
+        return evaluate(
+            validation_set,
+            by_network(predictor),
+            protocol=config.inference.describe(),
+            config=config.eval.model_copy(update={"examples": examples}),
+            workers=config.workers,
+            device=device,
+        )
+
+    def describe(iteration: int, miou: float | None) -> CheckpointInfo:
+        return CheckpointInfo(
+            format="segapp-1",
+            model=config.model,
+            classes=training_set.classes,
+            splits_seen=tuple(sorted(splits_seen)),
+            iteration=iteration,
+            miou=miou,
+        )
+
+    batches = training_batches(
+        TrainingStream(training_set, config.transform, config.seed),
+        start=start,
+        stop=config.iterations,
+        batch_size=config.batch_size,
+        workers=config.workers,
+        pin_memory=device.type == "cuda",
+    )
+    journal = Journal(output, start)
+    progress = tqdm(total=config.iterations, initial=start, desc="training", unit="it")
+    total_loss, pace = torch.zeros((), device=device), Pace()
+    model.train()
+    try:
+        for iteration, (images, labels) in enumerate(batches, start + 1):
+            factor = lr_factor(iteration - 1, config.iterations, config.optimizer)
+            for group, base in zip(optimizer.param_groups, base_lrs, strict=True):
+                group["lr"] = base * factor
+            with autocast(device, config.precision):
+                logits = model(to_network_input(images.to(device, non_blocking=True)))
+            loss = cross_entropy(logits, labels.to(device, non_blocking=True))
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            total_loss += loss.detach()
+            pace.count(len(images))
+            progress.update()
+
+            last = iteration == config.iterations
+            if iteration % config.log_every == 0 or last:
+                mean_loss = total_loss.item() / pace.iterations
+                if not math.isfinite(mean_loss):
+                    raise UserError(
+                        f"the loss is {mean_loss} at iteration {iteration}; lower optimizer.lr or raise "
+                        f"optimizer.warmup_iterations; the last good checkpoint, if any, is in {output}"
+                    )
+                lr, speed = base_lrs[0] * factor, pace.images_per_second()
+                progress.set_postfix({"loss": f"{mean_loss:.3f}", "lr": f"{lr:.1e}", "images/s": f"{speed:.1f}"})
+                journal.write(iteration, {"loss": mean_loss, "lr": lr, "images_per_second": speed})
+                total_loss.zero_()
+                pace.reset()
+
+            if iteration % config.validate_every == 0 or last:
+                scores = validate().scores
+                journal.write(iteration, {"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy})
+                log.info("iteration %d: mIoU %.4f on %s", iteration, scores.miou, validation_set.name)
+                if best is None or scores.miou > best:
+                    best = scores.miou
+                    save_checkpoint(output / "best.safetensors", model, describe(iteration, best))
+                save_checkpoint(output / "last.safetensors", model, describe(iteration, scores.miou))
+                save_state(output / "state.pt", iteration=iteration, best_miou=best, model=model, optimizer=optimizer)
+                total_loss.zero_()
+                pace.reset()
+    finally:
+        progress.close()
+        journal.close()
+
+    model.load_state_dict(read_weights(output / "best.safetensors", model))
+    return validate(config.eval.examples)
+
+
+def colour_table_miou(config: TrainConfig) -> float:
+    """The mIoU of a colour look-up table, fitted on the training set, on the validation set."""
+    training_set, validation_set = config.data.dataset("train"), config.data.dataset("val")
+    table = ColourTable(len(training_set.classes))
+    for index in tqdm(range(len(training_set)), "fitting the colour table", unit="image", leave=False):
+        sample = training_set[index]
+        assert sample.label is not None
+        table.fit(sample.image, sample.label)
+
+    def label(samples: Sequence[Sample]) -> list[Tensor | UserError]:
+        return [torch.from_numpy(table(sample.image)) for sample in samples]
+
+    settings = config.eval.model_copy(update={"examples": 0})
+    return evaluate(
+        validation_set, label, protocol="colour look-up table", config=settings, workers=config.workers
+    ).scores.miou

@@ -1,0 +1,14 @@
+"""Scores a checkpoint, or a folder of saved masks, against labels, and writes a report.
+
+python tools/eval.py checkpoint=latest data=voc2012
+python tools/eval.py checkpoint=runs/train/RUN output_stride=8
+python tools/eval.py predictions=DIR data=voc2012
+"""
+
+import sys
+
+from segapp.cli import run_tool
+from segapp.tasks.evaluate import evaluate_and_report
+
+if __name__ == "__main__":
+    sys.exit(run_tool("eval", __doc__, evaluate_and_report))

@@ -1,0 +1,15 @@
+"""Segments images: files, folders or globs first, then key=value.
+
+python tools/predict.py img.jpg
+python tools/predict.py photos/ more/*.png checkpoint=runs/train/RUN output=DIR
+python tools/predict.py img.jpg save=[mask,overlay,probabilities,json]
+python tools/predict.py images/ labels=masks/                       reports mIoU, too
+"""
+
+import sys
+
+from segapp.cli import run_tool
+from segapp.tasks.predict import predict
+
+if __name__ == "__main__":
+    sys.exit(run_tool("predict", __doc__, predict))

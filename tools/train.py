@@ -1,0 +1,15 @@
+"""Trains a network, scores its best checkpoint, and writes a report.
+
+python tools/train.py experiment=demo                               a few minutes on a CPU, no data needed
+python tools/train.py model=deeplabv3plus_xception                  the paper's, on PASCAL VOC 2012
+python tools/train.py data=folder data.root=DIR checkpoint=latest   one's own images, from trained weights
+python tools/train.py resume=runs/train/RUN                         continues a stopped run
+"""
+
+import sys
+
+from segapp.cli import run_tool
+from segapp.tasks.train import train_and_report
+
+if __name__ == "__main__":
+    sys.exit(run_tool("train", __doc__, train_and_report))
