@@ -4,7 +4,8 @@ import difflib
 import logging
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,16 +18,15 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
-from tqdm import tqdm
 
+from segapp import paths
 from segapp.config import Config
 from segapp.errors import UserError
-from segapp.files import writable_folder, write_text
-from segapp.paths import CONF, PROJECT, RUNS
+from segapp.files import writable_folder
+from segapp.logs import ProgressHandler
+from segapp.paths import CONF, PROJECT
 
 OmegaConf.register_new_resolver("project", lambda path: str(PROJECT / path), replace=True)
-
-log = logging.getLogger(__name__)
 
 C = TypeVar("C", bound=Config)
 
@@ -42,7 +42,7 @@ def run_tool(name: str, doc: str, main: Callable[[list[str]], int], argv: Sequen
     if {"-h", "--help"} & set(arguments):
         print(help_text(name, doc))
         return 0
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_ProgressHandler()], force=True)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[ProgressHandler()], force=True)
     try:
         return main(arguments)
     except UserError as error:
@@ -157,26 +157,16 @@ def _unknown_key(key: str, known: list[str]) -> str:
     return f"{key} is no key of this config" + (f"; did you mean {near[0]}?" if near else "; --help shows them all")
 
 
-def output_folder(output: Path | None, tool: str, name: str) -> Path:
-    """The folder named, or runs/TOOL/DATE_NAME; made, and known to be writable."""
+@contextmanager
+def output_folder(output: Path | None, tool: str, name: str) -> Iterator[Path]:
+    """The folder named, or runs/TOOL/DATE_NAME; known to be writable, and removed if an error leaves it empty."""
     if output is None:
-        output = RUNS / tool / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}"
-    return writable_folder(output.expanduser())
-
-
-def save_config(folder: Path, config: Config) -> None:
-    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config.model_dump(mode="json"))))
-
-
-def log_to_file(folder: Path) -> None:
-    """Keeps a copy of the log in the run's folder."""
-    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-    logging.getLogger().addHandler(handler)
-
-
-class _ProgressHandler(logging.Handler):
-    """Writes to standard error without breaking a progress bar."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        output = paths.RUNS / tool / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}"
+    is_new = not output.exists()
+    writable_folder(output)
+    try:
+        yield output
+    except BaseException:
+        if is_new and not any(output.iterdir()):
+            output.rmdir()
+        raise

@@ -3,7 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
+import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from segapp.files import write_text
 
 
 class Config(BaseModel):
@@ -14,3 +17,8 @@ class Config(BaseModel):
 
 UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
 """A path as typed: no shell expands the ~ of output=~/x."""
+
+
+def save_config(folder: Path, config: Config) -> None:
+    """Writes the resolved config to config.yaml."""
+    write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

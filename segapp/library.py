@@ -4,7 +4,6 @@ from pathlib import Path
 
 from segapp.devices import DeviceName, Precision, pick_device
 from segapp.inference.predictor import InferenceConfig, Predictor
-from segapp.paths import RUNS
 from segapp.weights.checkpoint import find_checkpoint, load_model
 
 CANVAS = 513
@@ -31,7 +30,7 @@ def load(
     Raises:
         segapp.UserError: no such checkpoint, a damaged one, or no such device.
     """
-    model, info = load_model(find_checkpoint(str(checkpoint), RUNS), output_stride)
+    model, info = load_model(find_checkpoint(str(checkpoint)), output_stride)
     return Predictor(
         model,
         info.classes,

@@ -1,61 +1,18 @@
 """The network against timm's Xception, published sizes and the paper's description."""
 
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
-import yaml
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from segapp.models.deeplabv3plus import DeepLabV3Plus, ModelConfig, build_model
+from segapp.models.deeplabv3plus import DeepLabV3Plus, build_model
 from segapp.models.layers import DepthwiseConv2d, SeparableConv
 from segapp.models.xception import XCEPTIONS, AlignedXception, strides_and_rates
-
-CONF = Path(__file__).parent.parent / "conf" / "model"
-
-
-def config(**changes: Any) -> ModelConfig:
-    values = yaml.safe_load((CONF / "deeplabv3plus_xception.yaml").read_text())
-    for key, value in changes.items():
-        *parents, last = key.split("__")
-        target = values
-        for parent in parents:
-            target = target[parent]
-        target[last] = value
-    return ModelConfig.model_validate(values)
-
-
-def small(**changes: Any) -> ModelConfig:
-    """The same code with few channels, for tests of behaviour."""
-    narrow = {
-        "encoder__name": "xception41",
-        "encoder__width": 0.125,
-        "aspp__channels": 16,
-        "decoder": {"channels": 16, "low_level_channels": 8, "separable": True},
-        "bn_momentum": 0.1,
-    }
-    return config(**(narrow | changes))
-
-
-def randomise(model: nn.Module, seed: int = 0) -> None:
-    """Weights that keep activations alive, and BN statistics unlike the initial ones."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.Conv2d):
-                fan_in = module.weight[0].numel()
-                module.weight.normal_(0, (2 / fan_in) ** 0.5, generator=generator)
-            elif isinstance(module, nn.BatchNorm2d):
-                assert module.running_mean is not None
-                assert module.running_var is not None
-                module.weight.uniform_(0.7, 1.3, generator=generator)
-                module.bias.normal_(0, 0.2, generator=generator)
-                module.running_mean.normal_(0, 0.2, generator=generator)
-                module.running_var.uniform_(0.5, 1.5, generator=generator)
+from tests.networks import config, randomise, small
 
 
 @pytest.mark.parametrize(

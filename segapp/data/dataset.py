@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segapp.classes import IGNORE_INDEX
-from segapp.errors import UserError
+from segapp.errors import UserError, and_more
 from segapp.images import read_image, read_mask
 
 
@@ -109,5 +109,4 @@ def check_listed(files: Sequence[Path], listed_in: Path) -> None:
     present = {folder: {entry.name for entry in folder.iterdir()} for folder in folders if folder.is_dir()}
     missing = [file for file in files if file.name not in present.get(file.parent, ())]
     if missing:
-        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise UserError(f"{missing[0]}{more}: no such file, but {listed_in} lists it")
+        raise UserError(f"{missing[0]}{and_more(len(missing))}: no such file, but {listed_in} lists it")

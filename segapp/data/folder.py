@@ -9,7 +9,7 @@ from pydantic import Field
 
 from segapp.config import Config, UserPath
 from segapp.data.dataset import SegmentationDataset, check_listed, read_list
-from segapp.errors import UserError
+from segapp.errors import UserError, and_more
 from segapp.images import IMAGE_SUFFIXES
 
 
@@ -45,8 +45,8 @@ class FolderConfig(Config):
                 )
         unlabelled = [id for id in ids if id not in masks]
         if unlabelled:
-            more = f" (and {len(unlabelled) - 1} more)" if len(unlabelled) > 1 else ""
-            raise UserError(f"{images[unlabelled[0]]}{more}: no mask of the same stem in {self.root / self.masks}")
+            first = f"{images[unlabelled[0]]}{and_more(len(unlabelled))}"
+            raise UserError(f"{first}: no mask of the same stem in {self.root / self.masks}")
         name = f"{self.root.name} {role}"
         return SegmentationDataset(name, classes, ids, [images[id] for id in ids], [masks[id] for id in ids])
 

@@ -69,6 +69,9 @@ class WholeImages(Dataset[Sample | UserError]):
             return error
 
 
+# Each loader has a generator of its own: the default one is the network's, and a resumed run must find it unmoved.
+
+
 def training_batches(
     stream: TrainingStream, *, start: int, stop: int, batch_size: int, workers: Workers, pin_memory: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -85,6 +88,7 @@ def training_batches(
         collate_fn=_stack,
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
+        generator=torch.Generator(),
         drop_last=True,
     )
     for batch in loader:
@@ -101,6 +105,7 @@ def whole_images(dataset: SegmentationDataset, *, batch_size: int, workers: Work
         num_workers=worker_count(workers),
         collate_fn=list,
         worker_init_fn=_start_worker,
+        generator=torch.Generator(),
     )
 
 

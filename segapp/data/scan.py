@@ -4,6 +4,7 @@ import hashlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ from tqdm import tqdm
 
 from segapp.cache import cache_folder
 from segapp.data.dataset import SegmentationDataset, check_labels
-from segapp.errors import UserError
+from segapp.errors import UserError, and_more
 from segapp.files import whole_file
 from segapp.images import image_size, read_mask
 
@@ -62,12 +63,11 @@ def scan_labels(dataset: SegmentationDataset) -> npt.NDArray[np.int64]:
         _write_cache(cache, stamps, counts)
     for mask, pixels in zip(dataset.masks, counts, strict=True):
         try:
-            check_labels(mask, pixels, len(dataset.classes))
+            check_labels(mask, pixels.clip(min=0), len(dataset.classes))
         except UserError as error:
             problems.append(str(error))
     if problems:
-        more = f" (and {len(problems) - 1} more masks)" if len(problems) > 1 else ""
-        raise UserError(sorted(problems)[0] + more)
+        raise UserError(min(problems) + and_more(len(problems)))
     return counts
 
 
@@ -83,7 +83,7 @@ def _read_cache(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return arrays["stamps"], arrays["counts"]
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
 
 

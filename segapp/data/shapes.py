@@ -274,7 +274,7 @@ def draw_scene(rng: np.random.Generator, height: int, width: int) -> tuple[Array
     for _ in range(rng.integers(0, 4)):
         stick = _Kind(_stick, _plain, rng.uniform())
         _paint(rng, canvas, owner, stick, 0, side * rng.uniform(0.2, 0.7), light)
-    for diameter in -np.sort(-rng.uniform(1 / 8, 2 / 3, rng.integers(5, 10))):  # small things lie on large ones
+    for diameter in -np.sort(-rng.uniform(1 / 6, 2 / 3, rng.integers(4, 9))):  # small things lie on large ones
         if rng.uniform() < 0.62:
             chosen = int(rng.integers(len(_KINDS)))
             kind = _KINDS[chosen]

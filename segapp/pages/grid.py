@@ -29,7 +29,7 @@ def legend(labels: Sequence[Array], classes: Sequence[str], palette: Array) -> l
 
 
 def picture_grid(examples: Sequence[Example], classes: Sequence[str], palette: Array, cell: int = 320) -> Array:
-    """One row an image (image, truth, prediction) over a legend, H x W x 3 RGB.
+    """Image, truth and prediction of each example, two examples a row if many, over a legend; H x W x 3 RGB.
 
     Args:
         examples: at least one; all are held at once, so some dozens at most.
@@ -46,28 +46,41 @@ def picture_grid(examples: Sequence[Example], classes: Sequence[str], palette: A
         for example in examples
     ]
     column = max(MIN_COLUMN, *(row[0].width for row in rows))
-    tiled = [_tile(row, column) for row in rows]
-    width = tiled[0].width
-    entries = legend([labels for e in examples for labels in (e.truth, e.prediction)], classes, palette)
-    key = _key(entries, width, small)
+    strips = [_strip(row, example, column, small) for row, example in zip(rows, examples, strict=True)]
+    across = 1 if len(strips) <= 4 else 2
+    lines = [strips[at : at + across] for at in range(0, len(strips), across)]
+    width = across * strips[0].width
+    key = _key(
+        legend([labels for e in examples for labels in (e.truth, e.prediction)], classes, palette), width, small
+    )
 
-    header, caption = 34, 24
-    height = header + sum(strip.height + caption for strip in tiled) + key.height
-    canvas = Image.new("RGB", (width, height), "white")
+    header = 34
+    heights = [max(strip.height for strip in line) for line in lines]
+    canvas = Image.new("RGB", (width, header + sum(heights) + key.height), "white")
     draw = ImageDraw.Draw(canvas)
-    lefts = [GAP + index * (column + GAP) for index in range(len(COLUMNS))]
-    for left, name in zip(lefts, COLUMNS, strict=True):
-        draw.text((left, header - 4), name, fill="black", font=title, anchor="ls")
+    for index in range(across * len(COLUMNS)):
+        left = index // len(COLUMNS) * strips[0].width + GAP + index % len(COLUMNS) * (column + GAP)
+        draw.text((left, header - 4), COLUMNS[index % len(COLUMNS)], fill="black", font=title, anchor="ls")
     top = header
-    for example, strip in zip(examples, tiled, strict=True):
-        canvas.paste(strip, (0, top))
-        top += strip.height
-        name = _shorten(example.id, small, lefts[2] - lefts[0] - GAP)
-        draw.text((lefts[0], top), name, fill="#444444", font=small, anchor="lt")
-        draw.text((lefts[2], top), f"mIoU {example.miou:.4f}", fill="#444444", font=small, anchor="lt")
-        top += caption
+    for line, height in zip(lines, heights, strict=True):
+        for place, strip in enumerate(line):
+            canvas.paste(strip, (place * strip.width, top))
+        top += height
     canvas.paste(key, (0, top))
     return np.array(canvas)
+
+
+def _strip(pictures: Sequence[Image.Image], example: Example, column: int, font: Font) -> Image.Image:
+    """An example's pictures over its id and mIoU."""
+    tiles = _tile(pictures, column)
+    strip = Image.new("RGB", (tiles.width, tiles.height + 24), "white")
+    strip.paste(tiles)
+    draw = ImageDraw.Draw(strip)
+    right = GAP + 2 * (column + GAP)
+    name = _shorten(example.id, font, right - 2 * GAP)
+    draw.text((GAP, tiles.height), name, fill="#444444", font=font, anchor="lt")
+    draw.text((right, tiles.height), f"mIoU {example.miou:.4f}", fill="#444444", font=font, anchor="lt")
+    return strip
 
 
 def _tile(pictures: Sequence[Image.Image], column: int) -> Image.Image:

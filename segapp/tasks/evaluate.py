@@ -12,7 +12,6 @@ from segapp.errors import UserError
 from segapp.evaluation.evaluate import EvalConfig, Evaluation, by_network, by_saved_masks, evaluate
 from segapp.inference.predictor import InferenceConfig, Predictor
 from segapp.pages.results import print_results, write_results
-from segapp.paths import RUNS
 from segapp.weights.checkpoint import find_checkpoint, load_model
 
 log = logging.getLogger(__name__)
@@ -36,9 +35,9 @@ class EvalToolConfig(Config):
 def evaluate_and_report(overrides: list[str]) -> int:
     """Scores a checkpoint or a folder of masks, and leaves a report. Returns the exit status."""
     config = read_config("eval", overrides, EvalToolConfig)
-    output = output_folder(config.output, "eval", config.data.name)
-    evaluation, source = score(config)
-    write_results(output, evaluation, config.eval, title=evaluation.dataset, source=source, extra={})
+    with output_folder(config.output, "eval", config.data.name) as output:
+        evaluation, source = score(config)
+        write_results(output, evaluation, config.eval, title=evaluation.dataset, source=source, extra={})
     print(f"report    {output / 'report.html'}")
     print(f"pictures  {output / 'pictures.png'}\n")
     print_results(evaluation, config.eval, {})
@@ -65,7 +64,7 @@ def score(config: EvalToolConfig) -> tuple[Evaluation, dict[str, str]]:
         )
         return evaluation, {"masks": str(config.predictions.resolve()), "data": dataset.name}
 
-    path = find_checkpoint(config.checkpoint, RUNS)
+    path = find_checkpoint(config.checkpoint)
     model, info = load_model(path, config.output_stride)
     log.info("scoring %s", path)
     if len(info.classes) != len(dataset.classes):

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,9 +24,8 @@ from segapp.evaluation.evaluate import EvalConfig, Evaluation
 from segapp.files import whole_file, write_json
 from segapp.images import IMAGE_SUFFIXES, overlay, read_image, read_mask, write_image, write_mask
 from segapp.inference.inputs import find_images, output_names, split_arguments
-from segapp.inference.predictor import InferenceConfig, Prediction, Predictor
+from segapp.inference.predictor import InferenceConfig, Predictor
 from segapp.pages.results import print_results, write_results
-from segapp.paths import RUNS
 from segapp.weights.checkpoint import find_checkpoint, load_model
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def predict(arguments: list[str]) -> int:
     images = find_images(paths)
     if config.labels is not None and not config.labels.is_dir():
         raise UserError(f"labels={config.labels}: no such folder")
-    checkpoint = find_checkpoint(config.checkpoint, RUNS)
+    checkpoint = find_checkpoint(config.checkpoint)
     model, info = load_model(checkpoint, config.output_stride)
     predictor = Predictor(
         model,
@@ -64,11 +64,45 @@ def predict(arguments: list[str]) -> int:
         device=pick_device(config.device),
         precision=config.precision,
     )
-    output = output_folder(config.output, "predict", images[0].stem)
-    log.info("%s, trained on %s", checkpoint, ", ".join(info.splits_seen))
+    with output_folder(config.output, "predict", images[0].stem) as output:
+        log.info("%s, trained on %s", checkpoint, ", ".join(info.splits_seen))
+        result = label_images(images, predictor, config, output)
+        print(f"{len(images) - len(result.failed)} of {len(images)} images")
+        for kind in config.save:
+            print(f"{kind:13} {output / FOLDERS[kind]}")
+        if config.labels is None:
+            for problem in result.failed:
+                print(f"failed: {problem}")
+            return PARTIAL if result.failed else 0
 
-    matrix = ConfusionMatrix(len(info.classes))
-    scored, failed, unscored = 0, [], []
+        protocol = f"{config.inference.describe()}, output stride {info.model.output_stride}"
+        evaluation = Evaluation(
+            str(config.labels), result.scores, result.scored, result.failed + result.unscored, protocol, []
+        )
+        settings = EvalConfig(batch_size=1, classes=None, examples=0)
+        source = {"checkpoint": str(checkpoint.resolve()), "labels": str(config.labels.resolve())}
+        write_results(output, evaluation, settings, title=config.labels.name, source=source, extra={})
+        print(f"report        {output / 'report.html'}\n")
+        print_results(evaluation, settings, {})
+        return 0 if evaluation.complete else PARTIAL
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """`failed`: a line for each image that could not be read. `unscored`: for each whose label could not be used."""
+
+    failed: list[str]
+    unscored: list[str]
+    scored: int
+    scores: Scores
+
+
+def label_images(images: Sequence[Path], predictor: Predictor, config: PredictConfig, output: Path) -> Labelled:
+    """Labels and saves every image that can be read, and scores those that have labels."""
+    classes = predictor.classes
+    matrix, scored = ConfusionMatrix(len(classes)), 0
+    failed: list[str] = []
+    unscored: list[str] = []
     named = list(zip(images, output_names(images), strict=True))
     for path, name in tqdm(named, "predicting", unit="image", disable=len(images) < 2):
         try:
@@ -78,37 +112,16 @@ def predict(arguments: list[str]) -> int:
             continue
         prediction = predictor.predict([image], probabilities="probabilities" in config.save)[0]
         labels = prediction.labels.cpu().numpy()
-        save(output, name, path, image, labels, prediction, config.save, info.classes)
+        save(output, name, path, image, labels, prediction.probabilities, config.save, classes)
         if config.labels is not None:
             try:
-                truth = read_truth(config.labels, path.stem, image.shape, len(info.classes))
+                truth = read_truth(config.labels, path.stem, image.shape, len(classes))
             except UserError as error:
                 unscored.append(str(error))
                 continue
             matrix.update(torch.from_numpy(truth), torch.from_numpy(labels))
             scored += 1
-
-    print(f"{len(images) - len(failed)} of {len(images)} images")
-    for kind in config.save:
-        print(f"{kind:13} {output / FOLDERS[kind]}")
-    if config.labels is not None:
-        evaluation = Evaluation(
-            str(config.labels),
-            Scores(info.classes, matrix.compute()),
-            scored,
-            failed + unscored,
-            f"{config.inference.describe()}, output stride {info.model.output_stride}",
-            [],
-        )
-        settings = EvalConfig(batch_size=1, classes=None, examples=0)
-        source = {"checkpoint": str(checkpoint.resolve()), "labels": str(config.labels.resolve())}
-        write_results(output, evaluation, settings, title=f"{config.labels.name}", source=source, extra={})
-        print(f"report: {output / 'report.html'}\n")
-        print_results(evaluation, settings, {})
-    else:
-        for problem in failed:
-            print(f"failed: {problem}")
-    return PARTIAL if failed or unscored else 0
+    return Labelled(failed, unscored, scored, Scores(classes, matrix.compute()))
 
 
 FOLDERS = {"mask": "masks", "overlay": "overlays", "probabilities": "probabilities", "json": "json"}
@@ -121,7 +134,7 @@ def save(
     source: Path,
     image: Array,
     labels: Array,
-    prediction: Prediction,
+    probabilities: npt.NDArray[np.float16] | None,
     kinds: Sequence[str],
     classes: tuple[str, ...],
 ) -> None:
@@ -136,9 +149,9 @@ def save(
             write_image(folder / f"{name}.jpg", overlay(image, labels, classes, palette))
         elif kind == "json":
             write_json(folder / f"{name}.json", describe(source, labels, classes))
-        elif prediction.probabilities is not None:
+        elif probabilities is not None:
             with whole_file(folder / f"{name}.npz") as temporary:
-                np.savez_compressed(temporary, probabilities=prediction.probabilities, classes=np.array(classes))
+                np.savez_compressed(temporary, probabilities=probabilities, classes=np.array(classes))
 
 
 def describe(source: Path, labels: Array, classes: tuple[str, ...]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segapp.cli import log_to_file, output_folder, read_config, save_config, validate
+from segapp.cli import output_folder, read_config, validate
 from segapp.errors import UserError
 from segapp.pages.results import print_results, write_results
 from segapp.training.config import TrainConfig
@@ -23,13 +23,11 @@ def train_and_report(overrides: list[str]) -> int:
     config = read_train_config(overrides)
     if config.output is not None and config.resume is None and _is_used(config.output):
         raise UserError(f"output={config.output} holds files already; name another folder, or resume={config.output}")
-    output = output_folder(config.output, "train", config.name)
-    save_config(output, config)
-    log_to_file(output)
-    evaluation = train(config, output)
-    extra = {"colour table mIoU": colour_table_miou(config)} if config.colour_baseline else {}
-    source = {"checkpoint": str(output / "best.safetensors"), "data": evaluation.dataset}
-    write_results(output, evaluation, config.eval, title=config.name, source=source, extra=extra)
+    with output_folder(config.output, "train", config.name) as output:
+        evaluation = train(config, output)
+        extra = {"colour table mIoU": colour_table_miou(config)} if config.colour_baseline else {}
+        source = {"checkpoint": str(output / "best.safetensors"), "data": evaluation.dataset}
+        write_results(output, evaluation, config.eval, title=config.name, source=source, extra=extra)
     print_results(evaluation, config.eval, extra)
     print()
     print(f"report      {output / 'report.html'}")

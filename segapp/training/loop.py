@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from segapp.config import save_config
 from segapp.data.dataset import Sample
 from segapp.data.loader import TrainingStream, training_batches
 from segapp.data.scan import scan_labels
@@ -17,8 +18,8 @@ from segapp.errors import UserError
 from segapp.evaluation.colour_table import ColourTable
 from segapp.evaluation.evaluate import Evaluation, by_network, evaluate
 from segapp.inference.predictor import Predictor
+from segapp.logs import log_to_file
 from segapp.models.deeplabv3plus import build_model
-from segapp.paths import RUNS
 from segapp.training.config import TrainConfig
 from segapp.training.journal import Journal, Pace
 from segapp.training.loss import cross_entropy
@@ -44,15 +45,13 @@ def train(config: TrainConfig, output: Path) -> Evaluation:
     training_set, validation_set = config.data.dataset("train"), config.data.dataset("val")
     for dataset in (training_set, validation_set):
         scan_labels(dataset)
-        log.info("%s: %d images, %d classes", dataset.name, len(dataset), len(dataset.classes))
 
     splits_seen = {training_set.name}
     model = build_model(config.model, len(training_set.classes))
     if config.checkpoint is not None:
-        path = find_checkpoint(config.checkpoint, RUNS)
+        path = find_checkpoint(config.checkpoint)
         model.load_state_dict(read_weights(path, model))
         splits_seen |= set(read_info(path).splits_seen)
-        log.info("starting from %s", path)
     predictor = Predictor(
         model,
         training_set.classes,
@@ -67,6 +66,16 @@ def train(config: TrainConfig, output: Path) -> Evaluation:
     start, best = 0, None
     if config.resume is not None:
         start, best = load_state(output / "state.pt", model=model, optimizer=optimizer)
+
+    # Nothing is written before the data, the device and the checkpoints are known to be usable.
+    save_config(output, config)
+    log_to_file(output)
+    for dataset in (training_set, validation_set):
+        log.info("%s: %d images, %d classes", dataset.name, len(dataset), len(dataset.classes))
+    log.info("training on %s into %s", device, output)
+    if config.checkpoint is not None:
+        log.info("starting from %s", path)
+    if config.resume is not None:
         log.info("resuming after iteration %d of %d", start, config.iterations)
 
     def validate(examples: int = 0) -> Evaluation:

@@ -44,4 +44,5 @@ def load_state(path: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer
     except FileNotFoundError:
         raise UserError(f"{path}: nothing to resume from; a run's folder is expected") from None
     except (RuntimeError, ValueError, KeyError, TypeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path}: damaged, or of another network ({str(error).splitlines()[0]})") from None
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{path}: damaged, or of another network ({reason})") from None

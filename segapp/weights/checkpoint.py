@@ -8,9 +8,10 @@ from typing import Literal
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from segapp import paths
 from segapp.config import Config
 from segapp.errors import UserError
 from segapp.files import whole_file
@@ -32,7 +33,7 @@ def save_checkpoint(path: Path, model: DeepLabV3Plus, info: CheckpointInfo) -> N
     """Writes the file whole or not at all."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with whole_file(path) as temporary:
-        save_file(weights, temporary, {"segapp": info.model_dump_json()})
+        temporary.write_bytes(save(weights, {"segapp": info.model_dump_json()}))
 
 
 def read_info(path: Path) -> CheckpointInfo:
@@ -105,18 +106,18 @@ def load_model(path: Path, output_stride: int | None = None) -> tuple[DeepLabV3P
     return model.eval(), info
 
 
-def find_checkpoint(name: str, runs: Path) -> Path:
-    """A file, a run's folder (its best checkpoint, else its last), or `latest`: the newest best one under `runs`.
+def find_checkpoint(name: str) -> Path:
+    """A file, a run's folder (its best checkpoint, else its last), or `latest`: the newest best one under runs/.
 
     Raises:
         UserError: there is none.
     """
     if name == "latest":
-        found = sorted(runs.rglob("best.safetensors"), key=lambda path: path.stat().st_mtime)
+        found = sorted(paths.RUNS.rglob("best.safetensors"), key=lambda path: path.stat().st_mtime)
         if not found:
             raise UserError(
-                f"no checkpoint yet under {runs}: train one (python tools/train.py experiment=demo), or name a file "
-                "or a run's folder with checkpoint="
+                f"no checkpoint yet under {paths.RUNS}: train one (python tools/train.py experiment=demo), "
+                "or name a file or a run's folder with checkpoint="
             )
         return found[-1]
     path = Path(name).expanduser()

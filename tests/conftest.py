@@ -1,0 +1,47 @@
+"""Tiny data and networks; nothing outside pytest's own folders is read or written."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from segapp import paths
+from segapp.data.shapes import SHAPES_CLASSES, make_shapes
+from segapp.models.deeplabv3plus import build_model
+from segapp.weights.checkpoint import CheckpointInfo, save_checkpoint
+from tests.networks import randomise, small
+
+
+@pytest.fixture(autouse=True)
+def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs and caches of a test are its own."""
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
+    monkeypatch.setenv("SEGAPP_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def shapes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """8 + 4 images of 64 x 64 in VOC's layout. Read only."""
+    root = tmp_path_factory.mktemp("shapes") / "set"
+    make_shapes(root, train=8, val=4, height=64, width=64, seed=0)
+    return root
+
+
+@pytest.fixture
+def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a checkpoint of a narrow network with random weights."""
+
+    def make(name: str = "net.safetensors", classes: tuple[str, ...] = SHAPES_CLASSES) -> Path:
+        torch.manual_seed(0)
+        model = build_model(small(), len(classes))
+        randomise(model)
+        info = CheckpointInfo(
+            format="segapp-1", model=small(), classes=classes, splits_seen=("none",), iteration=0, miou=None
+        )
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(path, model, info)
+        return path
+
+    return make

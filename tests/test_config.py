@@ -1,0 +1,137 @@
+"""Every config composes; every mistake is named in one line."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segapp.cli import help_text, output_folder, read_config, run_tool
+from segapp.config import Config
+from segapp.errors import UserError
+from segapp.models.deeplabv3plus import ModelConfig, build_model
+from segapp.paths import CONF
+from segapp.tasks.evaluate import EvalToolConfig
+from segapp.tasks.predict import PredictConfig
+from segapp.training.config import TrainConfig
+
+TOOLS: dict[str, type[Config]] = {"train": TrainConfig, "eval": EvalToolConfig, "predict": PredictConfig}
+
+
+def choices() -> list[tuple[str, str]]:
+    return sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_defaults_compose(tool: str) -> None:
+    read_config(tool, [], TOOLS[tool])
+
+
+@pytest.mark.parametrize(("group", "choice"), choices())
+def test_every_choice_composes(group: str, choice: str) -> None:
+    read_config("train", [f"{group}={choice}"], TrainConfig)
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_file_begins_with_the_command_that_runs_it(path: Path) -> None:
+    lines = [line for line in path.read_text().splitlines() if "@package" not in line]
+    assert lines[0].startswith("# python tools/")
+
+
+def test_the_papers_network_is_the_default() -> None:
+    config = read_config("train", [], TrainConfig)
+    assert config.model == read_config("train", ["model=deeplabv3plus_xception"], TrainConfig).model
+    assert config.model.encoder.name == "xception65"
+    assert isinstance(config.model, ModelConfig)
+    assert (config.iterations, config.batch_size, config.transform.crop) == (30000, 16, 513)
+    assert (config.optimizer.lr, config.optimizer.momentum, config.optimizer.weight_decay) == (0.007, 0.9, 4e-5)
+    for number in (41, 71):
+        other = read_config("train", [f"model=deeplabv3plus_xception{number}"], TrainConfig)
+        assert other.model.encoder.name == f"xception{number}"
+
+
+def test_options_reach_the_network() -> None:
+    overrides = ["model=deeplabv3plus_xception41", "model.decoder=null", "model.encoder.width=0.125"]
+    config = read_config("train", overrides, TrainConfig)
+    assert build_model(config.model, 3).decoder is None
+
+
+@pytest.mark.parametrize(
+    ("tool", "overrides", "message"),
+    [
+        ("train", ["iteration=5"], r"iteration is no key.*did you mean iterations\?"),
+        ("train", ["+iteration=5"], r"iteration is no key.*did you mean iterations\?"),
+        ("train", ["++model.encoder.wdth=1"], r"model\.encoder\.wdth is no key.*did you mean model\.encoder\.width\?"),
+        ("train", ["optimizer.learning_rate=1"], r"optimizer\.learning_rate is no key"),
+        ("train", ["+data.rot=x"], r"data\.rot is no key.*did you mean data\.root\?"),
+        ("train", ["model=resnet"], "model/resnet: no such choice; there are: deeplabv3plus_xception, "),
+        ("train", ["experiment=nothing"], "experiment/nothing: no such choice; there are: demo"),
+        ("train", ["batch_size=many"], "batch_size=many: .*integer"),
+        ("train", ["batch_size=0"], "batch_size=0: .*greater than 0"),
+        ("train", ["model.output_stride=12"], r"model\.output_stride=12: .*8, 16 or 32"),
+        ("train", ["device=tpu"], "device=tpu: .*'auto', 'cuda'"),
+        ("train", ["inference.canvas=512"], "inference.canvas=512: .*513"),
+        ("train", ["~iterations"], "iterations has no value"),
+        ("train", ["iterations"], "cannot read 'iterations': write key=value"),
+        ("train", ["data.root=[1"], "cannot read"),
+        ("train", ["data.name=other"], "data"),
+        ("train", ["data.root=${nothing}"], "nothing"),
+        ("eval", ["model=deeplabv3plus_xception"], "model"),
+        ("eval", ["eval.clases=[cat]"], r"eval\.clases is no key.*did you mean eval\.classes\?"),
+        ("predict", ["save=[masks]"], "save.*masks"),
+        ("predict", ["save=[]"], "save"),
+    ],
+)
+def test_mistakes(tool: str, overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_config(tool, overrides, TOOLS[tool])
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_help_shows_examples_choices_and_values(tool: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def never(arguments: list[str]) -> int:
+        raise AssertionError
+
+    assert run_tool(tool, f"python tools/{tool}.py", never, ["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"python tools/{tool}.py" in shown
+    assert "inference=canvas|full" in shown
+    assert "model=deeplabv3plus_xception|deeplabv3plus_xception41|deeplabv3plus_xception71" in help_text(tool, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "line", "status"),
+    [
+        (UserError("first\nsecond"), "error: first second\n", 2),
+        (OSError(28, "No space left on device", "/full/file"), "error: /full/file: No space left on device\n", 2),
+        (KeyboardInterrupt(), "interrupted\n", 130),
+    ],
+)
+def test_errors_are_one_line(error: BaseException, line: str, status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(arguments: list[str]) -> int:
+        raise error
+
+    assert run_tool("train", "", fail, []) == status
+    assert capsys.readouterr().err == line
+
+
+def test_a_bug_is_not_hidden() -> None:
+    def fail(arguments: list[str]) -> Any:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_tool("train", "", fail, [])
+
+
+def test_unwritable_output(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(UserError, match="cannot write to .*file/run.*output=DIR"),
+        output_folder(tmp_path / "file" / "run", "train", "x"),
+    ):
+        pass
+
+
+def test_a_failed_tool_leaves_no_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError), output_folder(tmp_path / "run", "train", "x"):
+        raise UserError("no data")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,327 @@
+"""Data sets, their errors, the label scan, and the stream of training crops."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from segapp.classes import voc_palette
+from segapp.data.dataset import SegmentationDataset
+from segapp.data.folder import FolderConfig
+from segapp.data.loader import TrainingStream, training_batches, whole_images
+from segapp.data.scan import scan_labels
+from segapp.data.shapes import SHAPES_CLASSES, ShapesConfig
+from segapp.data.transforms import RandomDiscreteScale, TransformConfig, build_transform
+from segapp.data.voc import Voc2012Config, voc_layout
+from segapp.errors import UserError
+from segapp.images import read_mask, write_mask
+
+CONF = Path(__file__).parent.parent / "conf"
+
+
+def shapes(root: Path, split: str = "train") -> SegmentationDataset:
+    return voc_layout(root, split, SHAPES_CLASSES, f"shapes {split}")
+
+
+def make_folder(root: Path, number: int = 20) -> None:
+    (root / "images").mkdir(parents=True)
+    (root / "masks").mkdir()
+    for index in range(number):
+        suffix = (".jpg", ".png", ".JPG")[index % 3]
+        Image.new("RGB", (10, 8), (index, 0, 0)).save(root / "images" / f"photo {index}{suffix}")
+        write_mask(root / "masks" / f"photo {index}.png", np.full((8, 10), index % 3, np.uint8), voc_palette())
+    (root / "classes.yaml").write_text("- background\n- cat\n- dog\n")
+
+
+def folder(root: Path, **changes: Any) -> FolderConfig:
+    values = yaml.safe_load((CONF / "data" / "folder.yaml").read_text())
+    return FolderConfig.model_validate(values | {"root": root} | changes)
+
+
+def voc(root: Path, **changes: str) -> Voc2012Config:
+    return Voc2012Config.model_validate({"name": "voc2012", "root": root, "train": "train", "val": "val"} | changes)
+
+
+def test_voc_layout(shapes_root: Path) -> None:
+    dataset = voc(shapes_root).dataset("train")
+    assert len(dataset) == 8
+    sample = dataset[3]
+    with Image.open(shapes_root / "SegmentationClass" / f"{sample.id}.png") as mask:
+        assert sample.label is not None
+        assert np.array_equal(sample.label, np.array(mask))
+    assert sample.image.shape == (64, 64, 3)
+    assert len(dataset.classes) == 21
+
+
+def test_trainaug_takes_its_own_masks(shapes_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "VOC2012"
+    root.mkdir()
+    (root / "JPEGImages").symlink_to(shapes_root / "JPEGImages")
+    (root / "SegmentationClassAug").symlink_to(shapes_root / "SegmentationClass")
+    lists = root / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "trainaug.txt").write_text("000000\n000001\n")
+    masks = voc(root, train="trainaug").dataset("train").masks
+    assert masks is not None
+    assert [mask.parent.name for mask in masks] == ["SegmentationClassAug"] * 2
+
+
+def test_a_test_set_has_no_labels(shapes_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "VOC2012"
+    root.mkdir()
+    (root / "JPEGImages").symlink_to(shapes_root / "JPEGImages")
+    (root / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (root / "ImageSets" / "Segmentation" / "test.txt").write_text("000000\n")
+    dataset = voc(root, val="test").dataset("val")
+    assert dataset[0].label is None
+    with pytest.raises(UserError, match="no masks"):
+        scan_labels(dataset)
+
+
+def test_missing_data_is_told_with_the_way_to_get_it(shapes_root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"VOC 2012 is not in .*data/README\.md.*data\.root"):
+        voc(tmp_path).dataset("train")
+    with pytest.raises(UserError, match="nosuch.txt: no such list; there are: train, trainval, val"):
+        voc(shapes_root, train="nosuch").dataset("train")
+    with pytest.raises(UserError, match="trainaug"):
+        voc(shapes_root, train="trainaug").dataset("train")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the list is empty"),
+        ("000000\nmissing\nalso\n", r"missing\.jpg \(and 1 more\): no such file, but .*bad\.txt lists it"),
+        ("000000\n000000\n", "000000 is listed twice"),
+    ],
+)
+def test_bad_lists(shapes_root: Path, tmp_path: Path, text: str, message: str) -> None:
+    root = tmp_path / "set"
+    root.mkdir()
+    for name in ("JPEGImages", "SegmentationClass"):
+        (root / name).symlink_to(shapes_root / name)
+    (root / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (root / "ImageSets" / "Segmentation" / "bad.txt").write_text(text)
+    with pytest.raises(UserError, match=message):
+        voc(root, train="bad").dataset("train")
+
+
+def test_folder_splits_every_image_once_and_keeps_the_split(tmp_path: Path) -> None:
+    make_folder(tmp_path / "mine", 60)
+    train, val = (folder(tmp_path / "mine").dataset(role) for role in ("train", "val"))
+    assert sorted([*train.ids, *val.ids]) == sorted(f"photo {index}" for index in range(60))
+    assert 3 <= len(val) <= 24
+    assert train.classes == ("background", "cat", "dog")
+    assert train[0].label is not None
+    Image.new("RGB", (10, 8)).save(tmp_path / "mine" / "images" / "another.png")
+    write_mask(tmp_path / "mine" / "masks" / "another.png", np.zeros((8, 10), np.uint8), voc_palette())
+    assert set(val.ids) <= set(folder(tmp_path / "mine").dataset("val").ids)
+
+
+def test_folder_by_lists(tmp_path: Path) -> None:
+    make_folder(tmp_path, 4)
+    (tmp_path / "mine.txt").write_text("photo 2\nphoto 1\n")
+    assert folder(tmp_path, train="mine.txt").dataset("train").ids == ["photo 2", "photo 1"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda root: (root / "classes.yaml").unlink(), "class names cannot be read"),
+        (lambda root: (root / "classes.yaml").write_text("a: ["), "not YAML"),
+        (lambda root: (root / "classes.yaml").write_text("- no\n- yes\n"), "quote"),
+        (lambda root: (root / "classes.yaml").write_text("- a\n- a\n"), "different"),
+        (lambda root: (root / "masks" / "photo 1.png").unlink(), "photo 1.png: no mask of the same stem"),
+        (lambda root: Image.new("L", (4, 4)).save(root / "images" / "photo 1.bmp"), "the same stem"),
+    ],
+)
+def test_bad_folders(tmp_path: Path, damage: Any, message: str) -> None:
+    make_folder(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(UserError, match=message):
+        for role in ("train", "val"):
+            folder(tmp_path).dataset(role)
+
+
+def test_shapes_are_drawn_once(tmp_path: Path) -> None:
+    values = {"name": "shapes", "root": tmp_path, "train": 2, "val": 1, "height": 32, "width": 48, "seed": 3}
+    config = ShapesConfig.model_validate(values)
+    images = config.dataset("train").images
+    stamp = images[0].stat().st_mtime_ns
+    assert config.dataset("val")[0].image.shape == (32, 48, 3)
+    assert images[0].stat().st_mtime_ns == stamp
+    other = ShapesConfig.model_validate(values | {"seed": 4}).dataset("train").images
+    assert other[0].read_bytes() != images[0].read_bytes()
+
+
+def test_scan_counts_like_numpy_and_reads_only_what_changed(
+    shapes_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folder(tmp_path / "mine", 6)
+    dataset = folder(tmp_path / "mine", val_fraction=1e-9).dataset("train")
+    assert dataset.masks is not None
+    counts = scan_labels(dataset)
+    for mask, row in zip(dataset.masks, counts, strict=True):
+        with Image.open(mask) as opened:
+            values, pixels = np.unique(np.array(opened), return_counts=True)
+        assert row.sum() == pixels.sum()
+        assert row[values].tolist() == pixels.tolist()
+
+    read: list[Path] = []
+
+    def spy(path: Path) -> np.ndarray:
+        read.append(path)
+        return read_mask(path)
+
+    monkeypatch.setattr("segapp.data.scan.read_mask", spy)
+    assert np.array_equal(scan_labels(dataset), counts)
+    assert not read
+    write_mask(dataset.masks[2], np.full((8, 10), 7, np.uint8), voc_palette())
+    with pytest.raises(UserError, match=r"photo 2\.png: label value 7 is outside the 3 classes \(0 to 2, and 255"):
+        scan_labels(dataset)
+    assert read == [dataset.masks[2]]
+
+
+def test_scan_names_a_mask_of_another_size_and_a_damaged_one(tmp_path: Path) -> None:
+    make_folder(tmp_path, 3)
+    dataset = folder(tmp_path, val_fraction=1e-9).dataset("train")
+    write_mask(tmp_path / "masks" / "photo 0.png", np.zeros((10, 8), np.uint8), voc_palette())
+    with pytest.raises(UserError, match=r"photo 0\.png: the mask is 8 x 10, its image 10 x 8"):
+        scan_labels(dataset)
+    with pytest.raises(UserError, match=r"photo 0\.png: the mask is 8 x 10"):
+        dataset[list(dataset.ids).index("photo 0")]
+    (tmp_path / "masks" / "photo 1.png").write_text("no picture")
+    with pytest.raises(UserError, match=r"photo 0.*\(and 1 more\)"):
+        scan_labels(dataset)
+
+
+def test_a_broken_scan_cache_is_rebuilt(tmp_path: Path) -> None:
+    make_folder(tmp_path / "mine", 3)
+    dataset = folder(tmp_path / "mine", val_fraction=1e-9).dataset("train")
+    counts = scan_labels(dataset)
+    (cache,) = (tmp_path / "cache" / "labels").iterdir()
+    cache.write_bytes(cache.read_bytes()[:100])
+    assert np.array_equal(scan_labels(dataset), counts)
+
+
+def paper(crop: int) -> TransformConfig:
+    text = (CONF / "transform" / "paper.yaml").read_text().replace("${transform.crop}", str(crop))
+    text = text.replace(f'"{crop}"', str(crop))
+    return TransformConfig.model_validate(yaml.safe_load(text) | {"crop": crop})
+
+
+def test_scale_keeps_image_and_label_aligned() -> None:
+    """A pixel of the scaled label is the class of the pixel that its centre falls on, or borders on."""
+    rows, columns = np.mgrid[:20, :30].astype(np.uint8)
+    for scale in (0.5, 0.75, 1.0, 1.5, 2.0):
+        transform = build_transform([{"RandomDiscreteScale": {"scales": [scale]}}])
+        for label, axis in ((rows, 0), (columns, 1)):
+            scaled = transform(image=np.zeros((20, 30, 3), np.uint8), mask=label)["mask"]
+            assert scaled.shape == (round(20 * scale), round(30 * scale))
+            chosen = scaled[:, 0] if axis == 0 else scaled[0]
+            centres = (np.arange(len(chosen)) + 0.5) * label.shape[axis] / len(chosen)
+            assert np.abs(chosen + 0.5 - centres).max() <= 0.5 + 1e-6, scale
+
+
+def test_paper_transform_pads_at_bottom_and_right_and_flips_both() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    label = image[..., 0] % 5
+    transform = build_transform(paper(65).train)
+    seen = set()
+    for seed in range(60):
+        transform.set_random_seed(seed)
+        out = transform(image=image, mask=label)
+        crop, mask = out["image"], out["mask"]
+        assert crop.shape == (65, 65, 3)
+        height, width = (mask != 255).any(1).sum(), (mask != 255).any(0).sum()
+        flipped = bool((mask[:, 0] == 255).all())
+        if flipped:
+            crop, mask = crop[:, ::-1], mask[:, ::-1]
+        assert (mask[:height, :width] != 255).all()
+        assert (mask[height:] == 255).all()
+        assert (crop[height:] == 128).all()
+        assert (crop[:, width:] == 128).all()
+        assert np.array_equal(crop[:height, :width], cv2.resize(image, (int(width), int(height))))
+        seen.add((int(height), flipped))
+    assert {height for height, _ in seen} == {10, 15, 20, 25, 30, 35, 40}
+    assert {flipped for _, flipped in seen} == {False, True}
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ({"NoSuchThing": {}}, "NoSuchThing is no transform"),
+        ({"HorizontalFlip": {"probability": 1}}, "HorizontalFlip.*probability"),
+        ({"RandomDiscreteScale": {"scales": []}}, "RandomDiscreteScale"),
+        ({"Compose": {}}, "Compose is no transform"),
+    ],
+)
+def test_bad_transforms(step: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build_transform([step])
+
+
+def test_own_transform_is_one_of_albumentations() -> None:
+    assert build_transform([{"RandomDiscreteScale": {"scales": [2.0]}}]).transforms[0].__class__ is RandomDiscreteScale
+
+
+def crops(root: Path, workers: int, start: int = 0, stop: int = 6) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    stream = TrainingStream(shapes(root), paper(33), seed=7)
+    return list(training_batches(stream, start=start, stop=stop, batch_size=3, workers=workers, pin_memory=False))
+
+
+def test_crops_do_not_depend_on_workers_and_resume_anywhere(shapes_root: Path) -> None:
+    alone = crops(shapes_root, 0)
+    assert len(alone) == 6
+    for other in (crops(shapes_root, 2), [*crops(shapes_root, 0, 0, 2), *crops(shapes_root, 0, 2, 6)]):
+        for (image, label), (other_image, other_label) in zip(alone, other, strict=True):
+            assert torch.equal(image, other_image)
+            assert torch.equal(label, other_label)
+    image, label = alone[0]
+    assert (image.shape, image.dtype) == ((3, 33, 33, 3), torch.uint8)
+    assert (label.shape, label.dtype) == ((3, 33, 33), torch.uint8)
+
+
+def test_every_image_once_an_epoch(shapes_root: Path) -> None:
+    stream = TrainingStream(shapes(shapes_root), paper(33), seed=0)
+    orders = []
+    for epoch in range(3):
+        for position in range(8 * epoch, 8 * epoch + 8):
+            stream[position]
+        orders.append(stream._order.tolist())
+    assert all(sorted(order) == list(range(8)) for order in orders)
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_workers_may_be_spawned(shapes_root: Path) -> None:
+    stream = TrainingStream(shapes(shapes_root), paper(33), seed=7)
+    loader = DataLoader(stream, sampler=range(4), batch_size=2, num_workers=1, multiprocessing_context="spawn")
+    spawned = [images for images, _ in loader]
+    assert torch.equal(spawned[0][0], crops(shapes_root, 0)[0][0][0])
+
+
+def test_a_damaged_image_in_a_worker_is_one_line(shapes_root: Path, tmp_path: Path) -> None:
+    dataset = shapes(shapes_root)
+    broken = tmp_path / "broken.jpg"
+    broken.write_text("no picture")
+    dataset = SegmentationDataset("s", dataset.classes, dataset.ids, [broken] * 8, dataset.masks)
+    stream = TrainingStream(dataset, paper(33), seed=0)
+    for workers in (0, 1):
+        with pytest.raises(UserError, match=r"^\S+broken\.jpg: not an image, or of an unknown format$"):
+            list(training_batches(stream, start=0, stop=1, batch_size=2, workers=workers, pin_memory=False))
+    items = [item for batch in whole_images(dataset, batch_size=3, workers=0) for item in batch]
+    assert len(items) == 8
+    assert all(isinstance(item, UserError) for item in items)
+
+
+def test_a_transform_of_the_wrong_size_is_told(shapes_root: Path) -> None:
+    transform = TransformConfig(crop=33, train=[{"HorizontalFlip": {"p": 0.5}}])
+    stream = TrainingStream(shapes(shapes_root), transform, seed=0)
+    with pytest.raises(UserError, match="64 x 64.*33 x 33"):
+        next(training_batches(stream, start=0, stop=1, batch_size=1, workers=0, pin_memory=False))

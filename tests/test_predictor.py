@@ -1,0 +1,117 @@
+"""The one predictor: padding, sizes, batches, and scores brought back to the image."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from segapp.devices import to_network_input
+from segapp.images import write_image
+from segapp.inference import predictor as module
+from segapp.inference.predictor import InferenceConfig, Predictor, strips
+from segapp.models.deeplabv3plus import build_model
+from tests.networks import randomise, small
+
+CLASSES = ("background", "a", "b", "c")
+
+
+def make(canvas: int | None = 65) -> Predictor:
+    torch.manual_seed(0)
+    model = build_model(small(), len(CLASSES))
+    randomise(model)
+    inference = InferenceConfig(canvas=canvas)
+    return Predictor(model, CLASSES, output_stride=16, inference=inference, device=torch.device("cpu"))
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_network_input_is_between_minus_one_and_one() -> None:
+    pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 1, 1, 3)
+    assert torch.allclose(to_network_input(pixels).flatten(), torch.tensor([-1.0, -0.6, 1.0]))
+
+
+@torch.inference_mode()
+def test_pads_at_bottom_and_right_with_zero_and_never_resizes() -> None:
+    """REFERENCE, section 4, written out by hand."""
+    predictor = make()
+    image = picture(40, 50)
+    by_hand = torch.zeros(1, 3, 65, 65)
+    by_hand[0, :, :40, :50] = torch.from_numpy(image).permute(2, 0, 1) * (2 / 255) - 1
+    logits = predictor.model.eval()(by_hand)
+    scores = F.interpolate(logits, (65, 65), mode="bilinear", align_corners=True)[0, :, :40, :50]
+    prediction = predictor.predict([image], probabilities=True)[0]
+    agree = prediction.labels == scores.argmax(0)
+    assert agree.float().mean() > 0.999
+    assert prediction.probabilities is not None
+    assert np.allclose(prediction.probabilities, scores.softmax(0).numpy(), atol=2e-3)
+    assert prediction.labels.shape == (40, 50)
+
+
+def test_a_batch_gives_what_each_image_gives_alone() -> None:
+    predictor = make()
+    images = [picture(40, 50, 1), picture(65, 20, 2), picture(1, 1, 3)]
+    together = predictor.predict(images, probabilities=True)
+    for image, among in zip(images, together, strict=True):
+        alone = predictor.predict([image], probabilities=True)[0]
+        assert among.probabilities is not None
+        assert alone.probabilities is not None
+        assert np.abs(among.probabilities.astype(float) - alone.probabilities).max() < 2e-3
+        assert (among.labels == alone.labels).float().mean() > 0.999
+
+
+@pytest.mark.parametrize("size", [(300, 200), (65, 66), (1000, 3)])
+def test_a_longer_side_is_brought_to_the_canvas_and_back(
+    size: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    predictor = make()
+    caplog.set_level("INFO")
+    prediction = predictor.predict([picture(*size)], probabilities=True)[0]
+    assert prediction.labels.shape == size
+    assert prediction.probabilities is not None
+    assert prediction.probabilities.shape == (4, *size)
+    assert np.allclose(prediction.probabilities.astype(np.float32).sum(0), 1, atol=5e-3)
+    assert f"{size[1]} x {size[0]}" in caplog.text
+
+
+@torch.inference_mode()
+def test_full_takes_the_image_as_it_is() -> None:
+    predictor = make(canvas=None)
+    seen: list[Any] = []
+    predictor.model.register_forward_pre_hook(lambda network, args: seen.append(args[0].shape))
+    assert predictor.predict([picture(81, 100)])[0].labels.shape == (81, 100)
+    assert seen == [(1, 3, 81, 113)], "each side the next k * 16 + 1"
+
+
+@pytest.mark.parametrize("size", [(301, 77), (33, 129), (20, 20)])
+def test_strips_equal_one_resize(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STRIP_PIXELS", 1000)
+    scores = torch.randn(1, 3, 33, 29)
+    whole = F.interpolate(scores, size, mode="bilinear", align_corners=True)
+    pieces = list(strips(scores, size))
+    assert torch.allclose(torch.cat([piece for _, piece in pieces], 2), whole, atol=1e-5)
+    assert pieces[-1][0].stop == size[0]
+
+
+def test_called_with_an_array_or_a_file(tmp_path: Path) -> None:
+    predictor = make()
+    image = picture(30, 40)
+    write_image(tmp_path / "image.png", image)
+    labels = predictor(image)
+    assert labels.dtype == np.uint8
+    assert labels.shape == (30, 40)
+    assert np.array_equal(predictor(tmp_path / "image.png"), labels)
+
+
+def test_leaves_the_network_in_the_mode_it_was_in() -> None:
+    predictor = make()
+    predictor.model.train()
+    before = {name: tensor.clone() for name, tensor in predictor.model.state_dict().items()}
+    predictor.predict([picture(40, 40)])
+    assert predictor.model.training
+    for name, tensor in predictor.model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
