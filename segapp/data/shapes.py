@@ -167,7 +167,7 @@ _KINDS = (
 )
 _CLUTTER_OUTLINES: tuple[Outline, ...] = (_triangle, _blob, _crescent, _bar, _disc, _tile)
 _CLUTTER_TEXTURES: tuple[Texture, ...] = (_plain, _stripes, _shaded)
-HUE_SPREAD = 0.07
+HUE_SPREAD = 0.045
 """Standard deviation of a class's hues, in turns; the classes' centres lie about 0.17 apart."""
 
 SHAPES_CLASSES = ("background", "disc", "tile", "star", "leaf", "ring", "flower")

@@ -23,7 +23,7 @@ def write_report(
     palette: Array,
     protocol: str,
     images: int,
-    figures: Sequence[tuple[str, float]],
+    figures: Sequence[tuple[str, float, str]],
     examples: Sequence[Example],
     problems: Sequence[str],
     provenance: Mapping[str, str],
@@ -34,7 +34,7 @@ def write_report(
         palette: 256 x 3 RGB.
         protocol: the name of how the images were scored, shown beside every headline figure.
         images: how many images were scored.
-        figures: further measures (name, value in [0, 1] or NaN).
+        figures: further measures (name, value in [0, 1] or NaN, the protocol it was scored by).
         examples: in the order to show.
         problems: one line for each image that could not be scored; any marks the result incomplete.
         provenance: what the result came from (checkpoint, command, versions, date...).
@@ -48,9 +48,9 @@ def write_report(
         title=title,
         miou=scores.miou,
         figures=[
-            ("Pixel accuracy", scores.pixel_accuracy),
-            ("Mean accuracy", scores.mean_accuracy),
-            ("Frequency-weighted IoU", scores.frequency_weighted_iou),
+            ("Pixel accuracy", scores.pixel_accuracy, protocol),
+            ("Mean accuracy", scores.mean_accuracy, protocol),
+            ("Frequency-weighted IoU", scores.frequency_weighted_iou, protocol),
             *figures,
         ],
         protocol=protocol,

@@ -25,19 +25,23 @@ def write_results(
     *,
     title: str,
     source: Mapping[str, str],
-    extra: Mapping[str, float],
+    colour_table: float | None = None,
 ) -> None:
     """Writes metrics.json, report.html and, if there are examples, pictures.png.
 
     Args:
         source: what was scored: names and values for the page's provenance.
-        extra: further figures in [0, 1], by name.
+        colour_table: the mIoU of a colour look-up table on the same images, in [0, 1].
     """
     palette = voc_palette()
-    write_json(folder / "metrics.json", metrics(evaluation, config) | dict(extra))
-    figures = dict(extra)
+    values, figures = metrics(evaluation, config), []
     if config.classes is not None:
-        figures[f"mIoU of {', '.join(config.classes)}"] = evaluation.scores.miou_of(config.classes)
+        named = evaluation.scores.miou_of(config.classes)
+        figures.append((f"mIoU of {', '.join(config.classes)}", named, evaluation.protocol))
+    if colour_table is not None:
+        values["colour_table_miou"] = colour_table
+        figures.append(("mIoU of a colour table", colour_table, "each pixel by its colour alone"))
+    write_json(folder / "metrics.json", values)
     write_report(
         folder / "report.html",
         title=title,
@@ -45,7 +49,7 @@ def write_results(
         palette=palette,
         protocol=evaluation.protocol,
         images=evaluation.images,
-        figures=list(figures.items()),
+        figures=figures,
         examples=evaluation.examples,
         problems=evaluation.problems,
         provenance=dict(source) | environment(),
@@ -54,7 +58,7 @@ def write_results(
         write_image(folder / "pictures.png", picture_grid(evaluation.examples, evaluation.scores.classes, palette))
 
 
-def print_results(evaluation: Evaluation, config: EvalConfig, extra: Mapping[str, float]) -> None:
+def print_results(evaluation: Evaluation, config: EvalConfig, colour_table: float | None = None) -> None:
     """A per-class table, what could not be scored, and a last line `mIoU 0.xxxx`."""
     scores = evaluation.scores
     width = max(map(len, scores.classes))
@@ -68,8 +72,8 @@ def print_results(evaluation: Evaluation, config: EvalConfig, extra: Mapping[str
     print(f"pixel accuracy {scores.pixel_accuracy:.4f}")
     if config.classes is not None:
         print(f"mIoU of {', '.join(config.classes)}: {scores.miou_of(config.classes):.4f}")
-    for figure, value in extra.items():
-        print(f"{figure} {value:.4f}")
+    if colour_table is not None:
+        print(f"colour table mIoU {colour_table:.4f}")
     incomplete = "" if evaluation.complete else f" (incomplete: {len(evaluation.problems)} images were not scored)"
     print(f"mIoU {scores.miou:.4f}{incomplete}")
 

@@ -37,10 +37,10 @@ def evaluate_and_report(overrides: list[str]) -> int:
     config = read_config("eval", overrides, EvalToolConfig)
     with output_folder(config.output, "eval", config.data.name) as output:
         evaluation, source = score(config)
-        write_results(output, evaluation, config.eval, title=evaluation.dataset, source=source, extra={})
+        write_results(output, evaluation, config.eval, title=evaluation.dataset, source=source)
     print(f"report    {output / 'report.html'}")
     print(f"pictures  {output / 'pictures.png'}\n")
-    print_results(evaluation, config.eval, {})
+    print_results(evaluation, config.eval)
     return 0 if evaluation.complete else PARTIAL
 
 

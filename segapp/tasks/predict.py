@@ -81,9 +81,9 @@ def predict(arguments: list[str]) -> int:
         )
         settings = EvalConfig(batch_size=1, classes=None, examples=0)
         source = {"checkpoint": str(checkpoint.resolve()), "labels": str(config.labels.resolve())}
-        write_results(output, evaluation, settings, title=config.labels.name, source=source, extra={})
+        write_results(output, evaluation, settings, title=config.labels.name, source=source)
         print(f"report        {output / 'report.html'}\n")
-        print_results(evaluation, settings, {})
+        print_results(evaluation, settings)
         return 0 if evaluation.complete else PARTIAL
 
 

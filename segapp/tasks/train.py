@@ -25,10 +25,10 @@ def train_and_report(overrides: list[str]) -> int:
         raise UserError(f"output={config.output} holds files already; name another folder, or resume={config.output}")
     with output_folder(config.output, "train", config.name) as output:
         evaluation = train(config, output)
-        extra = {"colour table mIoU": colour_table_miou(config)} if config.colour_baseline else {}
+        colour_table = colour_table_miou(config) if config.colour_baseline else None
         source = {"checkpoint": str(output / "best.safetensors"), "data": evaluation.dataset}
-        write_results(output, evaluation, config.eval, title=config.name, source=source, extra=extra)
-    print_results(evaluation, config.eval, extra)
+        write_results(output, evaluation, config.eval, title=config.name, source=source, colour_table=colour_table)
+    print_results(evaluation, config.eval, colour_table)
     print()
     print(f"report      {output / 'report.html'}")
     print(f"pictures    {output / 'pictures.png'}")

@@ -1,0 +1,13 @@
+"""Times the network beside its peers, interleaved in one process, and quotes ratios of medians.
+
+python tools/benchmark.py infer
+uv run --with segmentation-models-pytorch python tools/benchmark.py infer size=[384,512]
+"""
+
+import sys
+
+from segapp.cli import run_tool
+from segapp.tasks.benchmark import benchmark
+
+if __name__ == "__main__":
+    sys.exit(run_tool("benchmark", __doc__, benchmark))
