@@ -3,8 +3,17 @@
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
+
+
+def progress_bar(total: int, what: str, unit: str, *, done: int = 0, leave: bool = True) -> "tqdm[Any]":
+    """A bar with rate and ETA on standard error; in a file, a line now and then."""
+    interval = 0.1 if sys.stderr.isatty() else 20.0  # seconds
+    return tqdm(
+        total=total, desc=what, unit=unit, initial=done, leave=leave, mininterval=interval, maxinterval=interval
+    )
 
 
 class ProgressHandler(logging.Handler):

@@ -75,7 +75,8 @@ def test_a_longer_side_is_brought_to_the_canvas_and_back(
     assert prediction.probabilities is not None
     assert prediction.probabilities.shape == (4, *size)
     assert np.allclose(prediction.probabilities.astype(np.float32).sum(0), 1, atol=5e-3)
-    assert f"{size[1]} x {size[0]}" in caplog.text
+    predictor.predict([picture(*size)])
+    assert caplog.text.count(f"scaled down to it, the first from {size[1]} x {size[0]}") == 1
 
 
 @torch.inference_mode()

@@ -50,13 +50,15 @@ class SegmentationDataset:
 
     def __getitem__(self, index: int) -> Sample:
         """Raises:
-        UserError: the image or its mask is missing, damaged or of another size.
+        UserError: the image or its mask is missing or damaged, or the mask of another size or with a value that is
+            neither a class nor 255.
         """
         image = read_image(self.images[index])
         label = None
         if self.masks is not None:
             label = read_mask(self.masks[index])
             check_size(self.masks[index], label.shape, image.shape)
+            check_labels(self.masks[index], np.bincount(label.ravel(), minlength=256), len(self.classes))
         return Sample(image, label, self.ids[index])
 
 

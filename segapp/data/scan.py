@@ -8,13 +8,13 @@ from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from segapp.cache import cache_folder
 from segapp.data.dataset import SegmentationDataset, check_labels
 from segapp.errors import UserError, and_more
 from segapp.files import whole_file
 from segapp.images import image_size, read_mask
+from segapp.logs import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +53,9 @@ def scan_labels(dataset: SegmentationDataset) -> npt.NDArray[np.int64]:
         except UserError as error:
             problems.append(str(error))
 
-    with ThreadPoolExecutor() as pool:
-        progress = tqdm(
-            pool.map(scan, todo), f"checking labels of {dataset.name}", len(todo), unit="mask", leave=False
-        )
-        for _ in progress:
-            pass
+    with ThreadPoolExecutor() as pool, progress_bar(len(todo), f"checking {dataset.name}", "mask", leave=False) as bar:
+        for _ in pool.map(scan, todo):
+            bar.update()
     if len(todo) and not problems:
         _write_cache(cache, stamps, counts)
     for mask, pixels in zip(dataset.masks, counts, strict=True):

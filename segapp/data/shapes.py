@@ -18,13 +18,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
-from tqdm import tqdm
 
 from segapp.classes import IGNORE_INDEX, voc_palette
 from segapp.config import Config, UserPath
 from segapp.data.dataset import SegmentationDataset
 from segapp.data.voc import voc_layout
 from segapp.images import write_image, write_mask
+from segapp.logs import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -309,10 +309,12 @@ def make_shapes(root: Path, *, train: int, val: int, height: int, width: int, se
     try:
         for folder in (images, masks, lists):
             folder.mkdir(parents=True)
-        for index, name in enumerate(tqdm(names, "drawing shapes", unit="image", leave=False)):
-            image, label = draw_scene(np.random.default_rng([seed, index]), height, width)
-            write_image(images / f"{name}.jpg", image)
-            write_mask(masks / f"{name}.png", label, palette)
+        with progress_bar(len(names), "drawing shapes", "image", leave=False) as progress:
+            for index, name in enumerate(names):
+                image, label = draw_scene(np.random.default_rng([seed, index]), height, width)
+                write_image(images / f"{name}.jpg", image)
+                write_mask(masks / f"{name}.png", label, palette)
+                progress.update()
         for split, members in (("train", names[:train]), ("val", names[train:]), ("trainval", names)):
             (lists / f"{split}.txt").write_text("".join(f"{name}\n" for name in members), encoding="utf-8")
         temporary.rename(root)

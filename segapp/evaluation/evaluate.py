@@ -10,7 +10,6 @@ import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import Tensor
-from tqdm import tqdm
 
 from segapp.config import Config
 from segapp.data.dataset import Sample, SegmentationDataset, check_size
@@ -19,6 +18,7 @@ from segapp.errors import UserError
 from segapp.evaluation.confusion import ConfusionMatrix, Scores, ratio
 from segapp.images import read_mask
 from segapp.inference.predictor import Predictor
+from segapp.logs import progress_bar
 
 Labeller = Callable[[Sequence[Sample]], Sequence[Tensor | UserError]]
 """Samples to H x W uint8 labels, or to what is wrong with one."""
@@ -117,7 +117,7 @@ def evaluate(
     areas: list[Tensor] = []  # of each image: 3 x K pixels, right, true and predicted
     problems: list[str] = []
     index = -1
-    with tqdm(total=len(dataset), desc=f"scoring {dataset.name}", unit="image", leave=False) as progress:
+    with progress_bar(len(dataset), f"scoring {dataset.name}", "image", leave=False) as progress:
         for items in whole_images(dataset, batch_size=config.batch_size, workers=workers):
             samples = []
             for item in items:
@@ -126,7 +126,8 @@ def evaluate(
                     problems.append(str(item))
                 else:
                     samples.append((index, item))
-            for (at, sample), labels in zip(samples, label([sample for _, sample in samples]), strict=True):
+            labelled = label([sample for _, sample in samples]) if samples else []
+            for (at, sample), labels in zip(samples, labelled, strict=True):
                 if isinstance(labels, UserError):
                     problems.append(str(labels))
                     continue
@@ -150,7 +151,7 @@ def _image_mious(areas: list[Tensor]) -> npt.NDArray[np.float64]:
     """Each image's mean IoU over the classes in its truth or prediction; NaN where all of it is ignored."""
     if not areas:
         return np.empty(0)
-    right, true, predicted = torch.stack(areas, 1).double().cpu().numpy()
+    right, true, predicted = torch.stack(areas, 1).cpu().double().numpy()
     union = true + predicted - right
     return ratio(np.nansum(ratio(right, union), 1), (union > 0).sum(1))
 

@@ -41,8 +41,9 @@ class InferenceConfig(Config):
 
     def describe(self) -> str:
         """The protocol in words, for reports."""
-        shown = "as it is" if self.canvas is None else f"padded to {self.canvas} x {self.canvas}"
-        return f"whole image {shown}, single scale"
+        if self.canvas is None:
+            return "whole image as it is, single scale"
+        return f"whole image padded to {self.canvas} x {self.canvas} (a longer side scaled to it), single scale"
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,12 @@ class Predictor:
         self.inference = inference
         self.device = device
         self.precision = precision
+        self._told = False
+
+    @property
+    def protocol(self) -> str:
+        """How images are shown to the network, for reports."""
+        return f"{self.inference.describe()}, output stride {self.output_stride}"
 
     def __call__(self, image: Array | str | Path) -> Array:
         """Labels of one image, H x W uint8: H x W x 3 uint8 RGB, or a file.
@@ -129,7 +136,10 @@ class Predictor:
         if scale >= 1:
             return np.ascontiguousarray(image)
         size = max(1, round(height * scale)), max(1, round(width * scale))
-        log.info("an image of %d x %d is scaled to %d x %d for the canvas", width, height, size[1], size[0])
+        if not self._told:
+            self._told = True
+            message = "images larger than the canvas are scaled down to it, the first from %d x %d to %d x %d"
+            log.info(message, width, height, size[1], size[0])
         return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
 
     def _read(

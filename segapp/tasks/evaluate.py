@@ -83,7 +83,7 @@ def score(config: EvalToolConfig) -> tuple[Evaluation, dict[str, str]]:
     evaluation = evaluate(
         dataset,
         by_network(predictor),
-        protocol=f"{config.inference.describe()}, output stride {info.model.output_stride}",
+        protocol=predictor.protocol,
         config=config.eval,
         workers=config.workers,
         device=device,

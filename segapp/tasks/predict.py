@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 from pycocotools import mask as coco_mask
 from pydantic import Field
-from tqdm import tqdm
 
 from segapp.classes import voc_palette
 from segapp.cli import PARTIAL, output_folder, read_config
@@ -25,6 +24,7 @@ from segapp.files import whole_file, write_json
 from segapp.images import IMAGE_SUFFIXES, overlay, read_image, read_mask, write_image, write_mask
 from segapp.inference.inputs import find_images, output_names, split_arguments
 from segapp.inference.predictor import InferenceConfig, Predictor
+from segapp.logs import progress_bar
 from segapp.pages.results import print_results, write_results
 from segapp.weights.checkpoint import find_checkpoint, load_model
 
@@ -67,61 +67,56 @@ def predict(arguments: list[str]) -> int:
     with output_folder(config.output, "predict", images[0].stem) as output:
         log.info("%s, trained on %s", checkpoint, ", ".join(info.splits_seen))
         result = label_images(images, predictor, config, output)
-        print(f"{len(images) - len(result.failed)} of {len(images)} images")
+        print(f"{result.saved} of {len(images)} images")
         for kind in config.save:
             print(f"{kind:13} {output / FOLDERS[kind]}")
         if config.labels is None:
-            for problem in result.failed:
+            for problem in result.problems:
                 print(f"failed: {problem}")
-            return PARTIAL if result.failed else 0
-
-        protocol = f"{config.inference.describe()}, output stride {info.model.output_stride}"
-        evaluation = Evaluation(
-            str(config.labels), result.scores, result.scored, result.failed + result.unscored, protocol, []
-        )
-        settings = EvalConfig(batch_size=1, classes=None, examples=0)
-        source = {"checkpoint": str(checkpoint.resolve()), "labels": str(config.labels.resolve())}
-        write_results(output, evaluation, settings, title=config.labels.name, source=source)
-        print(f"report        {output / 'report.html'}\n")
-        print_results(evaluation, settings)
-        return 0 if evaluation.complete else PARTIAL
+        else:
+            evaluation = Evaluation(
+                str(config.labels), result.scores, result.scored, result.problems, predictor.protocol, examples=[]
+            )
+            settings = EvalConfig(batch_size=1, classes=None, examples=0)
+            source = {"checkpoint": str(checkpoint.resolve()), "labels": str(config.labels.resolve())}
+            write_results(output, evaluation, settings, title=config.labels.name, source=source)
+            print(f"report        {output / 'report.html'}\n")
+            print_results(evaluation, settings)
+    return PARTIAL if result.problems else 0
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """`failed`: a line for each image that could not be read. `unscored`: for each whose label could not be used."""
+    """`problems`: a line for each image that could not be read, or whose label could not be used."""
 
-    failed: list[str]
-    unscored: list[str]
+    saved: int
     scored: int
+    problems: list[str]
     scores: Scores
 
 
 def label_images(images: Sequence[Path], predictor: Predictor, config: PredictConfig, output: Path) -> Labelled:
     """Labels and saves every image that can be read, and scores those that have labels."""
     classes = predictor.classes
-    matrix, scored = ConfusionMatrix(len(classes)), 0
-    failed: list[str] = []
-    unscored: list[str] = []
-    named = list(zip(images, output_names(images), strict=True))
-    for path, name in tqdm(named, "predicting", unit="image", disable=len(images) < 2):
-        try:
-            image = read_image(path, config.max_pixels)
-        except UserError as error:
-            failed.append(str(error))
-            continue
-        prediction = predictor.predict([image], probabilities="probabilities" in config.save)[0]
-        labels = prediction.labels.cpu().numpy()
-        save(output, name, path, image, labels, prediction.probabilities, config.save, classes)
-        if config.labels is not None:
+    matrix = ConfusionMatrix(len(classes))
+    saved = scored = 0
+    problems: list[str] = []
+    with progress_bar(len(images), "predicting", "image") as progress:
+        for path, name in zip(images, output_names(images), strict=True):
             try:
-                truth = read_truth(config.labels, path.stem, image.shape, len(classes))
+                image = read_image(path, config.max_pixels)
+                prediction = predictor.predict([image], probabilities="probabilities" in config.save)[0]
+                labels = prediction.labels.cpu().numpy()
+                save(output, name, path, image, labels, prediction.probabilities, config.save, classes)
+                saved += 1
+                if config.labels is not None:
+                    truth = read_truth(config.labels, path.stem, image.shape, len(classes))
+                    matrix.update(torch.from_numpy(truth), torch.from_numpy(labels))
+                    scored += 1
             except UserError as error:
-                unscored.append(str(error))
-                continue
-            matrix.update(torch.from_numpy(truth), torch.from_numpy(labels))
-            scored += 1
-    return Labelled(failed, unscored, scored, Scores(classes, matrix.compute()))
+                problems.append(str(error))
+            progress.update()
+    return Labelled(saved, scored, problems, Scores(classes, matrix.compute()))
 
 
 FOLDERS = {"mask": "masks", "overlay": "overlays", "probabilities": "probabilities", "json": "json"}

@@ -8,7 +8,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segapp.cli import output_folder, read_config, validate
+from segapp.cli import PARTIAL, output_folder, read_config, validate
 from segapp.errors import UserError
 from segapp.pages.results import print_results, write_results
 from segapp.training.config import TrainConfig
@@ -37,7 +37,7 @@ def train_and_report(overrides: list[str]) -> int:
     print()
     print("next: segment a picture     python tools/predict.py IMAGE")
     print("      train on PASCAL VOC   python tools/train.py model=deeplabv3plus_xception  (data/README.md: the data)")
-    return 0
+    return 0 if evaluation.complete else PARTIAL
 
 
 def read_train_config(overrides: Sequence[str]) -> TrainConfig:

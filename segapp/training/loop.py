@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from segapp.config import save_config
 from segapp.data.dataset import Sample
@@ -18,7 +17,7 @@ from segapp.errors import UserError
 from segapp.evaluation.colour_table import ColourTable
 from segapp.evaluation.evaluate import Evaluation, by_network, evaluate
 from segapp.inference.predictor import Predictor
-from segapp.logs import log_to_file
+from segapp.logs import log_to_file, progress_bar
 from segapp.models.deeplabv3plus import build_model
 from segapp.training.config import TrainConfig
 from segapp.training.journal import Journal, Pace
@@ -82,7 +81,7 @@ def train(config: TrainConfig, output: Path) -> Evaluation:
         return evaluate(
             validation_set,
             by_network(predictor),
-            protocol=config.inference.describe(),
+            protocol=predictor.protocol,
             config=config.eval.model_copy(update={"examples": examples}),
             workers=config.workers,
             device=device,
@@ -107,7 +106,7 @@ def train(config: TrainConfig, output: Path) -> Evaluation:
         pin_memory=device.type == "cuda",
     )
     journal = Journal(output, start)
-    progress = tqdm(total=config.iterations, initial=start, desc="training", unit="it")
+    progress = progress_bar(config.iterations, "training", "it", done=start)
     total_loss, pace = torch.zeros((), device=device), Pace()
     model.train()
     try:
@@ -162,10 +161,12 @@ def colour_table_miou(config: TrainConfig) -> float:
     """The mIoU of a colour look-up table, fitted on the training set, on the validation set."""
     training_set, validation_set = config.data.dataset("train"), config.data.dataset("val")
     table = ColourTable(len(training_set.classes))
-    for index in tqdm(range(len(training_set)), "fitting the colour table", unit="image", leave=False):
-        sample = training_set[index]
-        assert sample.label is not None
-        table.fit(sample.image, sample.label)
+    with progress_bar(len(training_set), "fitting the colour table", "image", leave=False) as progress:
+        for index in range(len(training_set)):
+            sample = training_set[index]
+            assert sample.label is not None
+            table.fit(sample.image, sample.label)
+            progress.update()
 
     def label(samples: Sequence[Sample]) -> list[Tensor | UserError]:
         return [torch.from_numpy(table(sample.image)) for sample in samples]
