@@ -12,9 +12,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from segapp.classes import voc_palette
+from segapp.data.crops import TrainingStream, training_batches
 from segapp.data.dataset import SegmentationDataset
 from segapp.data.folder import FolderConfig
-from segapp.data.loader import TrainingStream, training_batches, whole_images
+from segapp.data.loader import whole_images
 from segapp.data.scan import scan_labels
 from segapp.data.shapes import SHAPES_CLASSES, ShapesConfig
 from segapp.data.transforms import RandomDiscreteScale, TransformConfig, build_transform
@@ -318,6 +319,13 @@ def test_a_damaged_image_in_a_worker_is_one_line(shapes_root: Path, tmp_path: Pa
     items = [item for batch in whole_images(dataset, batch_size=3, workers=0) for item in batch]
     assert len(items) == 8
     assert all(isinstance(item, UserError) for item in items)
+
+
+def test_a_transform_that_fails_is_told(shapes_root: Path) -> None:
+    transform = TransformConfig(crop=99, train=[{"RandomCrop": {"height": 99, "width": 99}}])
+    stream = TrainingStream(shapes(shapes_root), transform, seed=0)
+    with pytest.raises(UserError, match="transform.train fails on .*jpg: .*[Cc]rop"):
+        next(training_batches(stream, start=0, stop=1, batch_size=1, workers=0, pin_memory=False))
 
 
 def test_a_transform_of_the_wrong_size_is_told(shapes_root: Path) -> None:

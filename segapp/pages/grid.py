@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from torchvision.utils import make_grid
 
 from segapp.classes import IGNORE_INDEX
 from segapp.evaluation.evaluate import Example
@@ -85,6 +84,8 @@ def _strip(pictures: Sequence[Image.Image], example: Example, column: int, font:
 
 def _tile(pictures: Sequence[Image.Image], column: int) -> Image.Image:
     """The pictures in a row, each at the left of a white column of `column` pixels, GAP round them."""
+    from torchvision.utils import make_grid  # takes seconds to import, and most predictions need no grid
+
     cells = []
     for each in pictures:
         cell = Image.new("RGB", (column, each.height), "white")

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from segapp.config import save_config
+from segapp.data.crops import TrainingStream, training_batches
 from segapp.data.dataset import Sample
-from segapp.data.loader import TrainingStream, training_batches
 from segapp.data.scan import scan_labels
 from segapp.devices import autocast, pick_device, to_network_input
 from segapp.errors import UserError

@@ -1,0 +1,88 @@
+"""The endless stream of training crops; everything is picklable, so workers may be spawned."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from segapp.data.dataset import SegmentationDataset
+from segapp.data.loader import Workers, start_worker, worker_count
+from segapp.data.transforms import TransformConfig, build_transform
+from segapp.errors import UserError
+
+
+class TrainingStream(Dataset[tuple[Tensor, Tensor] | UserError]):
+    """Crop n is a function of n and the seed alone.
+
+    So the order and the random numbers do not depend on the workers, and a run resumes at any n.
+    """
+
+    def __init__(self, dataset: SegmentationDataset, transform: TransformConfig, seed: int) -> None:
+        self.dataset = dataset
+        self.crop = transform.crop
+        self.transform = build_transform(transform.train)
+        self.seed = seed
+        self._epoch = -1
+        self._order = np.empty(0, np.int64)
+
+    def __getitem__(self, position: int) -> tuple[Tensor, Tensor] | UserError:
+        """uint8 image C x C x 3 and label C x C; an error is returned, for the main process to raise."""
+        epoch, offset = divmod(position, len(self.dataset))
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset))
+        try:
+            sample = self.dataset[int(self._order[offset])]
+        except UserError as error:
+            return error
+        self.transform.set_random_seed(int(np.random.SeedSequence([self.seed, position]).generate_state(1)[0]))
+        try:
+            crop = self.transform(image=sample.image, mask=sample.label)
+        except (
+            Exception
+        ) as error:  # a crop larger than the image, for one: the steps and their arguments are the user's
+            return UserError(f"transform.train fails on {self.dataset.images[int(self._order[offset])]}: {error}")
+        image, label = crop["image"], crop["mask"]
+        if image.shape != (self.crop, self.crop, 3) or image.dtype != np.uint8:
+            return UserError(
+                f"transform.train gives {image.dtype} images of {image.shape[1]} x {image.shape[0]}; "
+                f"uint8 of {self.crop} x {self.crop} (transform.crop) are needed"
+            )
+        return torch.from_numpy(np.ascontiguousarray(image)), torch.from_numpy(np.ascontiguousarray(label))
+
+
+def training_batches(
+    stream: TrainingStream, *, start: int, stop: int, batch_size: int, workers: Workers, pin_memory: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches `start` to `stop`: images N x C x C x 3 and labels N x C x C, uint8.
+
+    Raises:
+        UserError: an image or mask cannot be read.
+    """
+    loader = DataLoader(
+        stream,
+        batch_size=batch_size,
+        sampler=range(start * batch_size, stop * batch_size),
+        num_workers=worker_count(workers),
+        collate_fn=_stack,
+        pin_memory=pin_memory,
+        worker_init_fn=start_worker,
+        generator=torch.Generator(),  # the default one is the network's: a resumed run must find it unmoved
+        drop_last=True,
+    )
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
+
+
+def _stack(crops: list[tuple[Tensor, Tensor] | UserError]) -> tuple[Tensor, Tensor] | UserError:
+    images, labels = [], []
+    for crop in crops:
+        if isinstance(crop, UserError):
+            return crop
+        images.append(crop[0])
+        labels.append(crop[1])
+    return torch.stack(images), torch.stack(labels)
