@@ -1,6 +1,7 @@
 """What every tool does: composes its config, checks it, runs, and turns errors into one line."""
 
 import difflib
+import io
 import logging
 import re
 import sys
@@ -42,6 +43,9 @@ def run_tool(name: str, doc: str, main: Callable[[list[str]], int], argv: Sequen
     if {"-h", "--help"} & set(arguments):
         print(help_text(name, doc))
         return 0
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names need not be text
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[ProgressHandler()], force=True)
     try:
         return main(arguments)
@@ -80,9 +84,10 @@ def compose_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     """The composed and resolved config as plain data, its keys not yet checked."""
     GlobalHydra.instance().clear()
     try:
+        overrides = [_quoted(each) for each in overrides]
         with initialize_config_dir(str(CONF), version_base="1.3"):
             try:
-                composed = compose(name, list(overrides))
+                composed = compose(name, overrides)
                 return OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
             except OverrideParseException as error:
                 message = f"cannot read {error.override!r}: write key=value, and quote special characters"
@@ -91,10 +96,26 @@ def compose_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
                 choices = ", ".join(error.options or ())
                 raise UserError(f"{error.missing_cfg_file}: no such choice; there are: {choices}") from None
             except ConfigCompositionException as error:
-                known = _keys(compose(name, _choices(overrides)))
-                raise UserError(_composition_problem(error, known)) from None
+                raise UserError(_composition_problem(error, _known_keys(name, overrides))) from None
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(str(error)) from None
+    except ValueError as error:  # Hydra's own, at a group set to null or to a number
+        raise UserError(f"{' '.join(_choices(overrides))}: {error}") from None
+
+
+PATHS = ("output", "checkpoint", "resume", "predictions", "labels", "data.root", "name")
+"""Keys whose values are taken as they are typed: a path may hold what Hydra's grammar keeps for itself."""
+
+
+def _quoted(override: str) -> str:
+    key, equals, value = override.partition("=")
+    if not equals or key not in PATHS or value == "null":
+        return override
+    if not value:
+        raise UserError(f"{key}= has no value; write {key}=null for none")
+    if value[0] in "'\"" and value[-1] == value[0]:
+        return override
+    return f"{key}='" + value.replace("'", "\\'") + "'"
 
 
 def validate(values: dict[str, Any], kind: type[C]) -> C:
@@ -104,23 +125,27 @@ def validate(values: dict[str, Any], kind: type[C]) -> C:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
+        first, *others = error.errors()
         name = _path_of(first["loc"], values)
         if first["type"] == "extra_forbidden":
-            raise UserError(_unknown_key(name, [key for key in _keys(values) if key != name])) from None
+            known = [key for key in _keys(values) if not f"{key}.".startswith(f"{name}.")]
+            raise UserError(_unknown_key(name, known)) from None
         if first["type"] == "missing":
             raise UserError(f"{name} has no value; give it one, as in {name}=...") from None
-        raise UserError(f"{name}={first['input']}: {first['msg']}") from None
+        # A value that may be of several kinds has an error for each.
+        reasons = [first["msg"], *(other["msg"] for other in others if _path_of(other["loc"], values) == name)]
+        raise UserError(f"{name}={first['input']}: {', or: '.join(reasons)}") from None
 
 
 def _path_of(location: tuple[int | str, ...], values: Any) -> str:
     """Pydantic's location as a key of the config: without the names of a union's members."""
     path = []
     for at, key in enumerate(location):
-        inside = isinstance(values, list) or (isinstance(values, dict) and key in values)
-        if inside:
+        if isinstance(values, list) and isinstance(key, int):
+            values = values[key] if key < len(values) else None
+        elif isinstance(values, dict) and key in values:
             values = values[key]
-        elif at < len(location) - 1:
+        elif not isinstance(values, dict) or at < len(location) - 1:
             continue
         path.append(str(key))
     return ".".join(path)
@@ -130,6 +155,13 @@ def _choices(overrides: Sequence[str]) -> list[str]:
     """Those overrides that choose a config of a group."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     return [each.input_line or "" for each in parsed if each.key_or_group and (CONF / each.key_or_group).is_dir()]
+
+
+def _known_keys(name: str, overrides: Sequence[str]) -> list[str]:
+    try:
+        return _keys(compose(name, _choices(overrides)))
+    except HydraException:  # one of the choices is what is wrong
+        return _keys(compose(name))
 
 
 def _keys(values: Any, prefix: str = "") -> list[str]:
@@ -161,8 +193,18 @@ def _unknown_key(key: str, known: list[str]) -> str:
 def output_folder(output: Path | None, tool: str, name: str) -> Iterator[Path]:
     """The folder named, or runs/TOOL/DATE_NAME; known to be writable, and removed if an error leaves it empty."""
     if output is None:
-        output = paths.RUNS / tool / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}"
-    is_new = not output.exists()
+        base = paths.RUNS / tool / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}"
+        writable_folder(base.parent)
+        output, number = base, 2
+        while True:  # two tools may start in one second
+            try:
+                output.mkdir()
+                break
+            except FileExistsError:
+                output, number = base.with_name(f"{base.name}-{number}"), number + 1
+        is_new = True
+    else:
+        is_new = not output.exists()
     writable_folder(output)
     try:
         yield output

@@ -12,7 +12,7 @@ from segapp.files import write_text
 class Config(BaseModel):
     """Immutable; an unknown key is refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 UserPath = Annotated[Path, AfterValidator(Path.expanduser)]

@@ -19,6 +19,8 @@ def pick_device(name: DeviceName) -> torch.device:
         UserError: the one named is not there.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name not in ("auto", *available):
+        raise UserError(f"device={name}: auto, cuda, mps or cpu is possible")
     if name == "auto":
         name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
     if not available[name]:

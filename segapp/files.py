@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     The temporary name keeps the suffix, for writers that choose a format by it.
     """
-    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
+    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}{path.suffix}")  # no longer than a name may be
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -44,9 +45,7 @@ def writable_folder(path: Path) -> Path:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with whole_file(path / "probe") as probe:
-            probe.touch()
-        (path / "probe").unlink()
+        tempfile.TemporaryFile(dir=path).close()
     except OSError as error:
         raise UserError(f"cannot write to {path}: {error.strerror}; choose another folder with output=DIR") from None
     return path

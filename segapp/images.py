@@ -30,8 +30,8 @@ def _open(path: Path, max_pixels: int) -> Image.Image:
     except UnidentifiedImageError:
         raise UserError(f"{path}: not an image, or of an unknown format") from None
     except Image.DecompressionBombError:
-        raise UserError(f"{path}: more pixels than the bound of {max_pixels}; scale it down") from None
-    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"{path}: more pixels than Pillow opens ({2 * MAX_PIXELS}); scale it down") from None
+    except Exception as error:  # whatever a decoder makes of a damaged file
         raise UserError(f"{path}: cannot be read ({error})") from None
     if image.width * image.height > max_pixels:
         raise UserError(
@@ -44,7 +44,7 @@ def _pixels(path: Path, image: Image.Image) -> Image.Image:
     """Decodes, which is where truncation shows."""
     try:
         image.load()
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except Exception as error:  # whatever a decoder makes of a damaged file
         raise UserError(f"{path}: truncated or damaged ({error})") from None
     return image
 
@@ -52,10 +52,9 @@ def _pixels(path: Path, image: Image.Image) -> Image.Image:
 def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(height, width) of what `read_image` gives, without decoding the pixels."""
     with _open(path, max_pixels) as image:
-        try:
-            turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
-        except (OSError, ValueError, SyntaxError, TypeError):
-            turned = False
+        turned = False
+        with contextlib.suppress(Exception):  # a damaged EXIF block
+            turned = image.getexif().get(EXIF_ORIENTATION) in (5, 6, 7, 8)
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
@@ -72,7 +71,7 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Array:
         if image.mode.startswith("I"):  # 16 bits, which convert("RGB") would clip at 255
             deep = np.asarray(image).astype(np.int64)
             image = Image.fromarray((deep.clip(0, 65535) >> 8).astype(np.uint8))
-        with contextlib.suppress(OSError, ValueError, SyntaxError, TypeError):  # a damaged EXIF block
+        with contextlib.suppress(Exception):  # a damaged EXIF block
             image = ImageOps.exif_transpose(image)
         return np.array(image.convert("RGB"))
 

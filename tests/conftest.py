@@ -37,7 +37,13 @@ def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
         model = build_model(small(), len(classes))
         randomise(model)
         info = CheckpointInfo(
-            format="segapp-1", model=small(), classes=classes, splits_seen=("none",), iteration=0, miou=None
+            format="segapp-1",
+            model=small(),
+            classes=classes,
+            canvas=65,
+            splits_seen=("none",),
+            iteration=0,
+            miou=None,
         )
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)

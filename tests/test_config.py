@@ -10,11 +10,17 @@ from segapp.config import Config
 from segapp.errors import UserError
 from segapp.models.deeplabv3plus import ModelConfig, build_model
 from segapp.paths import CONF
+from segapp.tasks.benchmark import BenchmarkConfig
 from segapp.tasks.evaluate import EvalToolConfig
 from segapp.tasks.predict import PredictConfig
 from segapp.training.config import TrainConfig
 
-TOOLS: dict[str, type[Config]] = {"train": TrainConfig, "eval": EvalToolConfig, "predict": PredictConfig}
+TOOLS: dict[str, type[Config]] = {
+    "train": TrainConfig,
+    "eval": EvalToolConfig,
+    "predict": PredictConfig,
+    "benchmark": BenchmarkConfig,
+}
 
 
 def choices() -> list[tuple[str, str]]:
@@ -69,16 +75,22 @@ def test_options_reach_the_network() -> None:
         ("train", ["batch_size=0"], "batch_size=0: .*greater than 0"),
         ("train", ["model.output_stride=12"], r"model\.output_stride=12: .*8, 16 or 32"),
         ("train", ["device=tpu"], "device=tpu: .*'auto', 'cuda'"),
-        ("train", ["inference.canvas=512"], "inference.canvas=512: .*513"),
         ("train", ["~iterations"], "iterations has no value"),
         ("train", ["iterations"], "cannot read 'iterations': write key=value"),
-        ("train", ["data.root=[1"], "cannot read"),
-        ("train", ["data.name=other"], "data"),
-        ("train", ["data.root=${nothing}"], "nothing"),
-        ("eval", ["model=deeplabv3plus_xception"], "model"),
+        ("train", ["transform.train=[1"], "cannot read"),
+        ("train", ["data.name=other"], r"data=.*name.*'other'.*does not match"),
+        ("train", ["data.root=${nothing}"], "Interpolation key 'nothing' not found"),
+        ("train", ["model=null"], "model=null: "),
+        ("train", ["workers=-1"], "workers=-1: .*greater than or equal to 0"),
+        ("train", ["optimizer.lr=inf"], "optimizer.lr=inf: .*finite"),
+        ("train", ["seed=99999999999999999999999"], "seed=9+: "),
+        ("train", ["output="], "output= has no value; write output=null"),
+        ("train", ["+nothing.like.it=1"], r"nothing is no key of this config; --help"),
+        ("benchmark", ["size=[1]"], r"size\.1 has no value"),
+        ("eval", ["model=deeplabv3plus_xception"], "model is no key of this config"),
         ("eval", ["eval.clases=[cat]"], r"eval\.clases is no key.*did you mean eval\.classes\?"),
-        ("predict", ["save=[masks]"], "save.*masks"),
-        ("predict", ["save=[]"], "save"),
+        ("predict", ["save=[masks]"], r"save\.0=masks: .*'mask', 'overlay'"),
+        ("predict", ["save=[]"], r"save=\[\]: .*at least 1 item"),
     ],
 )
 def test_mistakes(tool: str, overrides: list[str], message: str) -> None:
@@ -94,7 +106,7 @@ def test_help_shows_examples_choices_and_values(tool: str, capsys: pytest.Captur
     assert run_tool(tool, f"python tools/{tool}.py", never, ["--help"]) == 0
     shown = capsys.readouterr().out
     assert f"python tools/{tool}.py" in shown
-    assert "inference=canvas|full" in shown
+    assert "inference=canvas|full|trained" in shown
     assert "model=deeplabv3plus_xception|deeplabv3plus_xception41|deeplabv3plus_xception71" in help_text(tool, "")
 
 
@@ -112,6 +124,29 @@ def test_errors_are_one_line(error: BaseException, line: str, status: int, capsy
 
     assert run_tool("train", "", fail, []) == status
     assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize(
+    "path", ["~/zz", "/tmp/josé", "a&b", "x#1", "o(9)", "a=b", "{x}", "it's", "5", "a, b", "$HOME"]
+)
+def test_paths_are_taken_as_typed(path: str) -> None:
+    config = read_config("predict", [f"output={path}", f"checkpoint={path}"], PredictConfig)
+    assert config.output == Path(path).expanduser()
+    assert config.checkpoint == path
+
+
+def test_two_runs_of_one_second_have_two_folders() -> None:
+    with output_folder(None, "train", "x") as first, output_folder(None, "train", "x") as second:
+        assert first != second
+        (first / "a").touch()
+        (second / "b").touch()
+
+
+def test_no_file_of_the_user_is_touched(tmp_path: Path) -> None:
+    (tmp_path / "probe").write_text("mine")
+    with output_folder(tmp_path, "train", "x"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["probe"]
 
 
 def test_a_bug_is_not_hidden() -> None:

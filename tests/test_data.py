@@ -126,9 +126,16 @@ def test_folder_splits_every_image_once_and_keeps_the_split(tmp_path: Path) -> N
 
 
 def test_folder_by_lists(tmp_path: Path) -> None:
+    """What validates is never trained on, however few lists are named."""
     make_folder(tmp_path, 4)
-    (tmp_path / "mine.txt").write_text("photo 2\nphoto 1\n")
-    assert folder(tmp_path, train="mine.txt").dataset("train").ids == ["photo 2", "photo 1"]
+    (tmp_path / "mine.txt").write_text("\ufeffphoto 2\nphoto 1\n", encoding="utf-8")
+    listed, rest = ["photo 2", "photo 1"], ["photo 0", "photo 3"]
+    assert folder(tmp_path, train="mine.txt").dataset("train").ids == listed
+    assert folder(tmp_path, train="mine.txt").dataset("val").ids == rest
+    assert folder(tmp_path, val="mine.txt").dataset("train").ids == rest
+    (tmp_path / "other.txt").write_text("photo 3\nphoto 1\n")
+    with pytest.raises(UserError, match=r"photo 1 is in both mine\.txt and other\.txt"):
+        folder(tmp_path, train="mine.txt", val="other.txt").dataset("train")
 
 
 @pytest.mark.parametrize(
@@ -138,6 +145,8 @@ def test_folder_by_lists(tmp_path: Path) -> None:
         (lambda root: (root / "classes.yaml").write_text("a: ["), "not YAML"),
         (lambda root: (root / "classes.yaml").write_text("- no\n- yes\n"), "quote"),
         (lambda root: (root / "classes.yaml").write_text("- a\n- a\n"), "different"),
+        (lambda root: (root / "classes.yaml").write_text("- 2021-13-45\n"), "not YAML"),
+        (lambda root: (root / "classes.yaml").write_text('- a\n- "\\ud800"\n'), "cannot be shown"),
         (lambda root: (root / "masks" / "photo 1.png").unlink(), "photo 1.png: no mask of the same stem"),
         (lambda root: Image.new("L", (4, 4)).save(root / "images" / "photo 1.bmp"), "the same stem"),
     ],
@@ -207,8 +216,13 @@ def test_a_broken_scan_cache_is_rebuilt(tmp_path: Path) -> None:
     dataset = folder(tmp_path / "mine", val_fraction=1e-9).dataset("train")
     counts = scan_labels(dataset)
     (cache,) = (tmp_path / "cache" / "labels").iterdir()
-    cache.write_bytes(cache.read_bytes()[:100])
-    assert np.array_equal(scan_labels(dataset), counts)
+    whole = cache.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        damaged = np.frombuffer(whole, np.uint8).copy()
+        damaged[rng.integers(0, len(whole), 20)] = rng.integers(0, 256, 20)
+        cache.write_bytes(damaged[: rng.integers(1, len(whole))].tobytes())
+        assert np.array_equal(scan_labels(dataset), counts)
 
 
 def paper(crop: int) -> TransformConfig:

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from segapp.models.deeplabv3plus import DeepLabV3Plus, build_model
+from segapp.models.deeplabv3plus import build_model
 from segapp.models.layers import DepthwiseConv2d, SeparableConv
 from segapp.models.xception import XCEPTIONS, AlignedXception, strides_and_rates
 from tests.networks import config, randomise, small
@@ -139,21 +140,46 @@ def test_published_cost_of_the_dense_decoder() -> None:
     assert counts[1] - counts[0] == pytest.approx(89.76 - 68.00, rel=1e-3)
 
 
-def test_head_and_decoder_order() -> None:
-    """Image pooling is concatenated first, the ASPP before the low-level feature."""
-    model: Any = build_model(small(), 3).eval()
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+@torch.inference_mode()
+def test_head_equals_the_description_written_out(output_stride: int) -> None:
+    """REFERENCE, section 2, with torch's functions on the same weights: order, rates, activations, resizes."""
+    model = build_model(small(output_stride=output_stride), 3).eval()
     randomise(model)
-    aspp = model.aspp
-    x = torch.randn(2, model.encoder.out_channels, 5, 7)
-    joined: list[Tensor] = []
-    aspp.projection.register_forward_pre_hook(lambda module, args: joined.append(args[0]))
-    with torch.inference_mode():
-        aspp(x)
-        pooled = joined[0][:, :16]
-        assert torch.equal(pooled, pooled[:, :, :1, :1].expand_as(pooled))
-        assert torch.allclose(joined[0][:, 16:32], aspp.branches[0](x), atol=1e-6)
-    rates = [branch.conv_dw.dilation[0] for branch in aspp.branches[1:]]
-    assert rates == [6, 12, 18]
+    weights = model.state_dict()
+
+    def conv(x: Tensor, name: str, rate: int = 1) -> Tensor:
+        kernel = weights[f"{name}.weight"]
+        groups = x.shape[1] if kernel.shape[1] == 1 else 1
+        return F.conv2d(x, kernel, None, 1, rate * (kernel.shape[2] // 2), rate, groups)
+
+    def bn_relu(x: Tensor, name: str) -> Tensor:
+        mean, variance, gamma, beta = (
+            weights[f"{name}.{each}"][:, None, None] for each in ("running_mean", "running_var", "weight", "bias")
+        )
+        return F.relu((x - mean) / (variance + 1e-5).sqrt() * gamma + beta)
+
+    def dense(x: Tensor, name: str) -> Tensor:
+        return bn_relu(conv(x, f"{name}.conv"), f"{name}.bn")
+
+    def separable(x: Tensor, name: str, rate: int = 1) -> Tensor:
+        x = bn_relu(conv(x, f"{name}.conv_dw", rate), f"{name}.bn_dw")
+        return bn_relu(conv(x, f"{name}.conv_pw"), f"{name}.bn_pw")
+
+    images = torch.rand(2, 3, 97, 65) * 2 - 1
+    low_level, x = model.encoder(images)
+    pooled = dense(x.mean((2, 3), keepdim=True), "aspp.image_pooling").expand(-1, -1, *x.shape[2:])
+    rates = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}[output_stride]
+    branches = [separable(x, f"aspp.branches.{i}", rate) for i, rate in enumerate(rates, start=1)]
+    x = dense(torch.cat([pooled, dense(x, "aspp.branches.0"), *branches], 1), "aspp.projection")
+    x = F.interpolate(x, low_level.shape[2:], mode="bilinear", align_corners=True)
+    x = torch.cat([x, dense(low_level, "decoder.reduce")], 1)
+    x = separable(separable(x, "decoder.conv0"), "decoder.conv1")
+    logits = F.conv2d(x, weights["logits.weight"], weights["logits.bias"])
+    actual = model(images)
+    assert (actual - logits).norm() / logits.norm() < 1e-5
+    full = F.interpolate(logits, (97, 65), mode="bilinear", align_corners=True)
+    assert (model(images, full_size=True) - full).norm() / full.norm() < 1e-5
 
 
 def test_batch_norm_constants() -> None:
@@ -189,10 +215,10 @@ def test_channels_last_and_bfloat16_agree() -> None:
 def test_a_batch_of_one_trains_and_is_told_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("segapp.models.layers.PooledBatchNorm2d._told", False)
+    monkeypatch.setattr("segapp.models.layers.BatchNorm2d._told", False)
     model = build_model(small(), 3).train()
-    for _ in range(2):
-        model(torch.rand(1, 3, 65, 65)).square().mean().backward()
+    for size in (65, 9):  # at 9 the encoder's map is 1 x 1, too
+        model(torch.rand(1, 3, size, size)).square().mean().backward()
     gradients = [parameter.grad for parameter in model.parameters()]
     assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
     assert sum("batch of one" in record.message for record in caplog.records) == 1
@@ -253,7 +279,3 @@ def test_exported_by_torch() -> None:
     program = torch.export.export(model, (x,))
     with torch.inference_mode():
         assert torch.allclose(program.module()(x), model(x), atol=1e-5)
-
-
-def test_is_a_plain_module() -> None:
-    assert isinstance(build_model(small(), 3), DeepLabV3Plus)

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from segapp.devices import to_network_input
+from segapp.errors import UserError
 from segapp.images import write_image
 from segapp.inference import predictor as module
-from segapp.inference.predictor import InferenceConfig, Predictor, strips
+from segapp.inference.predictor import Predictor, strips
 from segapp.models.deeplabv3plus import build_model
 from tests.networks import randomise, small
 
@@ -22,8 +23,7 @@ def make(canvas: int | None = 65) -> Predictor:
     torch.manual_seed(0)
     model = build_model(small(), len(CLASSES))
     randomise(model)
-    inference = InferenceConfig(canvas=canvas)
-    return Predictor(model, CLASSES, output_stride=16, inference=inference, device=torch.device("cpu"))
+    return Predictor(model, CLASSES, output_stride=16, canvas=canvas, device=torch.device("cpu"))
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -95,7 +95,33 @@ def test_strips_equal_one_resize(size: tuple[int, int], monkeypatch: pytest.Monk
     whole = F.interpolate(scores, size, mode="bilinear", align_corners=True)
     pieces = list(strips(scores, size))
     assert torch.allclose(torch.cat([piece for _, piece in pieces], 2), whole, atol=1e-5)
-    assert pieces[-1][0].stop == size[0]
+    assert [top for top, _ in pieces] == list(range(0, size[0], max(1, 1000 // size[1])))[: len(pieces)]
+
+
+def test_full_size_scores_are_read_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [picture(81, 100), picture(64, 130)]
+    for canvas in (None, 145):
+        predictor = make(canvas=canvas)
+        whole = predictor.predict(images, probabilities=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "STRIP_PIXELS", 1500)
+            pieces = predictor.predict(images, probabilities=True)
+        for a, b in zip(whole, pieces, strict=True):
+            assert a.probabilities is not None
+            assert b.probabilities is not None
+            assert np.abs(a.probabilities.astype(float) - b.probabilities).max() < 2e-3
+            assert (a.labels == b.labels).float().mean() > 0.999
+
+
+def test_a_canvas_that_does_not_fit_the_output_stride_is_refused() -> None:
+    with pytest.raises(UserError, match=r"canvas of 57 is not k \* output_stride \+ 1 at output stride 16; take 49"):
+        make(canvas=57)
+
+
+@pytest.mark.parametrize("bad", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8)])
+def test_arrays_that_are_no_images_are_refused(bad: np.ndarray) -> None:
+    with pytest.raises(UserError, match="an image is H x W x 3 uint8 RGB"):
+        make()(bad)
 
 
 def test_called_with_an_array_or_a_file(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from segapp.cli import run_tool
 from segapp.data.shapes import SHAPES_CLASSES
 from segapp.data.voc import voc_layout
 from segapp.images import write_image, write_mask
+from segapp.tasks.benchmark import benchmark
 from segapp.tasks.evaluate import evaluate_and_report
 from segapp.tasks.predict import predict
 from segapp.tasks.train import train_and_report
@@ -260,7 +261,7 @@ def test_predict_takes_files_folders_globs_and_odd_names(
 ) -> None:
     photos = tmp_path / "photos"
     (photos / "deep er").mkdir(parents=True)
-    names = ["a.png", "b=c.png", "deep er/a.JPG", "deep er/d e.png", "[x].png"]
+    names = ["a.png", "b=c.png", "deep er/a.JPG", "deep er/d e.png", "[x].png", "~f.png"]
     for name in names:
         write_image(photos / name, np.zeros((20, 30, 3), np.uint8))
     (photos / "notes.txt").write_text("no image")
@@ -268,7 +269,7 @@ def test_predict_takes_files_folders_globs_and_odd_names(
     monkeypatch.chdir(photos)
     assert run_predict(".", checkpoint, f"output={tmp_path / 'all'}") == 0
     masks = sorted(path.name for path in (tmp_path / "all" / "masks").iterdir())
-    assert masks == ["[x].png", "a-2.png", "a.png", "b=c.png", "d e.png"], (
+    assert masks == ["[x].png", "a-2.png", "a.png", "b=c.png", "d e.png", "~f.png"], (
         "two of one stem do not overwrite each other"
     )
     assert run_predict("b=c.png", "deep er/*.png", "[x].png", checkpoint, f"output={tmp_path / 'some'}") == 0
@@ -292,10 +293,61 @@ def test_predict_does_the_good_and_lists_the_bad(make_checkpoint: Make, tmp_path
     assert [path.name for path in (tmp_path / "out" / "masks").iterdir()] == ["good.png"]
 
 
+def test_predict_goes_on_after_awkward_files(make_checkpoint: Make, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("a" * 249, "z"):
+        write_image(photos / f"{name}.png", np.zeros((20, 30, 3), np.uint8))
+    write_image(photos / "wide.png", np.zeros((2, 66000, 3), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(photos / "exif.jpg", exif=exif)
+    content = (photos / "exif.jpg").read_bytes()
+    at = content.index(b"Exif") + 12
+    (photos / "exif.jpg").write_bytes(content[:at] + b"\xff" * 20 + content[at + 20 :])
+    assert run_predict(photos, f"checkpoint={make_checkpoint()}", f"output={tmp_path / 'out'}") == 0
+    assert len(list((tmp_path / "out" / "masks").iterdir())) == 4
+    assert (tmp_path / "out" / "overlays" / "wide.png").is_file()
+
+
+def test_predict_stops_at_a_full_disk(
+    make_checkpoint: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device", "mask.png")
+
+    monkeypatch.setattr("segapp.tasks.predict.write_mask", full)
+    write_image(tmp_path / "img.png", np.zeros((20, 30, 3), np.uint8))
+    assert run_predict(tmp_path / "img.png", f"checkpoint={make_checkpoint()}", f"output={tmp_path / 'out'}") == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "error: mask.png: No space left on device"
+
+
+def test_the_canvas_of_training_is_the_default(make_checkpoint: Make, tmp_path: Path, capsys: Capture) -> None:
+    """A mask looked at is the mask that was scored: eval and predict show images as training's validation did."""
+    write_image(tmp_path / "img.png", np.zeros((20, 30, 3), np.uint8))
+    (tmp_path / "labels").mkdir()
+    write_mask(tmp_path / "labels" / "img.png", np.zeros((20, 30), np.uint8), voc_palette())
+    options = [f"checkpoint={make_checkpoint()}", f"output={tmp_path / 'out'}", f"labels={tmp_path / 'labels'}"]
+    assert run_tool("predict", "", predict, [str(tmp_path / "img.png"), *options, "device=cpu"]) == 0
+    assert "whole image padded to 65 x 65" in capsys.readouterr().out
+
+
+def test_benchmark_times_ours(capsys: Capture) -> None:
+    options = ["size=[33,33]", "rounds=1", "device=cpu", "model=deeplabv3plus_xception41", "model.encoder.width=0.125"]
+    assert run_tool("benchmark", "", benchmark, ["infer", *options]) == 0
+    row = capsys.readouterr().out.splitlines()[-1].split()
+    assert row[0] == "segapp"
+    assert float(row[4]) == 1.0
+    assert float(row[5]) > 0.05, "a process that imports torch holds more than 50 MB"
+    assert run_tool("benchmark", "", benchmark, ["something"]) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "no image is named"),
+        ([""], "an argument is empty"),
+        (["~nobody.jpg"], "~nobody.jpg: no such file or folder"),
         (["nowhere.jpg"], "nowhere.jpg: no such file or folder"),
         (["empty"], "empty: no images in this folder"),
         (["img.png", "labels=nowhere"], "labels=nowhere: no such folder"),

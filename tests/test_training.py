@@ -21,7 +21,7 @@ from segapp.training.loop import train
 from segapp.training.loss import cross_entropy
 from segapp.training.optim import OptimizerConfig, build_optimizer, lr_factor
 from segapp.training.state import load_state
-from segapp.weights.checkpoint import read_info
+from segapp.weights.checkpoint import load_model, read_info, save_checkpoint
 from tests.networks import small
 
 PAPER = OptimizerConfig(
@@ -146,6 +146,13 @@ def test_resume_keeps_the_runs_config(tmp_path: Path) -> None:
     assert read_train_config([f"resume={tmp_path}", "device=cpu", "log_every=7"]).log_every == 7
     with pytest.raises(UserError, match="iterations=9: a resumed run keeps its config"):
         read_train_config([f"resume={tmp_path}", "iterations=9"])
+    (tmp_path / "empty").mkdir()
+    for text in ("", "null", "a: [", "- 2021-13-45", "[]"):
+        (tmp_path / "empty" / "config.yaml").write_text(text)
+        with pytest.raises(UserError, match="config.yaml: damaged"):
+            read_train_config([f"resume={tmp_path / 'empty'}"])
+    with pytest.raises(UserError, match="resume="):
+        read_train_config([f"resume={tmp_path}", "data.root=["])
     with pytest.raises(UserError, match="no run to resume there"):
         read_train_config([f"resume={tmp_path / 'nowhere'}"])
 
@@ -153,7 +160,7 @@ def test_resume_keeps_the_runs_config(tmp_path: Path) -> None:
 def test_damaged_state_is_told(tmp_path: Path) -> None:
     model = build_model(small(), 3)
     optimizer = build_optimizer(model, PAPER)
-    for content in (b"", b"hello", b"PK\x03\x04" + bytes(100)):
+    for content in (b"", b"hello", b"PK\x03\x04" + bytes(100), b"\x80\x02."):
         (tmp_path / "state.pt").write_bytes(content)
         with pytest.raises(UserError, match=r"state\.pt: damaged"):
             load_state(tmp_path / "state.pt", model=model, optimizer=optimizer)
@@ -181,6 +188,15 @@ def test_checkpoint_initialises_and_remembers_what_was_seen(tmp_path: Path) -> N
     train(tiny(tmp_path / "data", "iterations=1", f"checkpoint={first}", "optimizer.lr=1e-30", "seed=5"), second)
     info = read_info(second / "best.safetensors")
     assert info.splits_seen == ("shapes train",)
+    assert info.canvas == 65
+    resumed = tiny(tmp_path / "data", "iterations=1", "optimizer.lr=1e-30", f"checkpoint={first}", f"resume={second}")
+    save_checkpoint(
+        second / "last.safetensors",
+        load_model(second / "best.safetensors")[0],
+        info.model_copy(update={"splits_seen": ("coco",)}),
+    )
+    train(resumed.model_copy(update={"iterations": 2}), second)
+    assert read_info(second / "last.safetensors").splits_seen == ("coco", "shapes train")
     a, b = weights(first), weights(second)
     assert torch.allclose(a["logits.weight"], b["logits.weight"])
     with pytest.raises(UserError, match="another architecture"):
@@ -191,9 +207,22 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_a_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("segapp.training.loop.cross_entropy", lambda logits, labels: logits.sum() * math.nan)
-    with pytest.raises(UserError, match=r"loss is nan at iteration 1; lower optimizer\.lr"):
-        train(tiny(tmp_path / "data", "iterations=3"), tmp_path)
-    assert not (tmp_path / "best.safetensors").exists()
+    for options in (["log_every=1"], ["log_every=9", "validate_every=1"]):
+        with pytest.raises(UserError, match=r"loss is nan at iteration 1; lower optimizer\.lr"):
+            train(tiny(tmp_path / "data", "iterations=3", *options), tmp_path)
+        assert not list(tmp_path.glob("*.safetensors"))
+        assert not (tmp_path / "state.pt").exists()
+
+
+@pytest.mark.parametrize(
+    "mistake", ["eval.classes=[unicorn]", "transform.train=[{Nope:{}}]", "transform.crop=34", "inference.canvas=64"]
+)
+def test_mistakes_are_told_before_anything_is_written(tmp_path: Path, mistake: str) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with pytest.raises(UserError):
+        train(tiny(tmp_path / "data", mistake), out)
+    assert not list(out.iterdir())
 
 
 def test_one_batch_is_learnt_by_heart() -> None:
@@ -214,3 +243,4 @@ def test_one_batch_is_learnt_by_heart() -> None:
         optimizer.step()
         history.append(loss.item())
     assert history[-1] < 0.6 * history[0]
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())

@@ -1,5 +1,6 @@
 """The endless stream of training crops; everything is picklable, so workers may be spawned."""
 
+import logging
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,6 +12,8 @@ from segapp.data.dataset import SegmentationDataset
 from segapp.data.loader import Workers, start_worker, worker_count
 from segapp.data.transforms import TransformConfig, build_transform
 from segapp.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 class TrainingStream(Dataset[tuple[Tensor, Tensor] | UserError]):
@@ -43,6 +46,7 @@ class TrainingStream(Dataset[tuple[Tensor, Tensor] | UserError]):
         except (
             Exception
         ) as error:  # a crop larger than the image, for one: the steps and their arguments are the user's
+            log.debug("a transform failed", exc_info=True)
             return UserError(f"transform.train fails on {self.dataset.images[int(self._order[offset])]}: {error}")
         image, label = crop["image"], crop["mask"]
         if image.shape != (self.crop, self.crop, 3) or image.dtype != np.uint8:

@@ -89,7 +89,7 @@ def read_list(path: Path) -> list[str]:
         UserError: missing, empty, or with an id twice.
     """
     try:
-        ids = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        ids = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except OSError as error:
         raise UserError(f"{path}: the list of images cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:

@@ -1,5 +1,6 @@
 """Images and indexed masks in two folders."""
 
+import os
 import zlib
 from pathlib import Path
 from typing import Literal
@@ -29,26 +30,39 @@ class FolderConfig(Config):
         classes = read_classes(self.root / self.classes)
         images = _by_stem(self.root / self.images)
         masks = _by_stem(self.root / self.masks)
-        listed = self.train if role == "train" else self.val
-        if listed is not None:
-            list_file = self.root / listed
-            ids = read_list(list_file)
-            check_listed([images.get(id, self.root / self.images / id) for id in ids], list_file)
-        else:
+        train, val = self._listed(self.train, images), self._listed(self.val, images)
+        if train is None and val is None:
             # By a hash of the name: the split survives added images, and needs no file.
             bound = self.val_fraction * 2**32
-            ids = sorted(id for id in images if (zlib.crc32(id.encode()) < bound) == (role == "val"))
-            if not ids:
-                raise UserError(
-                    f"{self.root / self.images}: {len(images)} images leave none for {role}; "
-                    f"add images, or name lists with data.train and data.val"
-                )
+            val = [id for id in sorted(images) if zlib.crc32(os.fsencode(id)) < bound]
+        if train is None:
+            train = sorted(images.keys() - set(val or ()))
+        if val is None:
+            val = sorted(images.keys() - set(train))
+        both = sorted(set(train) & set(val))
+        if both:
+            raise UserError(
+                f"{both[0]}{and_more(len(both))} is in both {self.train} and {self.val}: it would be trained on"
+            )
+        ids = train if role == "train" else val
+        if not ids:
+            raise UserError(
+                f"{self.root / self.images}: {len(images)} images leave none for {role}; "
+                f"add images, or name lists with data.train and data.val"
+            )
         unlabelled = [id for id in ids if id not in masks]
         if unlabelled:
             first = f"{images[unlabelled[0]]}{and_more(len(unlabelled))}"
             raise UserError(f"{first}: no mask of the same stem in {self.root / self.masks}")
         name = f"{self.root.name} {role}"
         return SegmentationDataset(name, classes, ids, [images[id] for id in ids], [masks[id] for id in ids])
+
+    def _listed(self, name: str | None, images: dict[str, Path]) -> list[str] | None:
+        if name is None:
+            return None
+        ids = read_list(self.root / name)
+        check_listed([images.get(id, self.root / self.images / id) for id in ids], self.root / name)
+        return ids
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
@@ -61,12 +75,14 @@ def read_classes(path: Path) -> tuple[str, ...]:
         names = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: the class names cannot be read ({error.strerror}); a YAML list is needed") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (yaml.YAMLError, ValueError):
         raise UserError(f"{path}: not YAML; a list of class names is needed, the first one background") from None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(
             f"{path}: a YAML list of class names is needed; quote those that YAML takes for numbers or yes/no"
         )
+    if not all(name.isprintable() for name in names):
+        raise UserError(f"{path}: a class name holds characters that cannot be shown")
     if not 2 <= len(names) <= 255 or len(set(names)) < len(names):
         raise UserError(f"{path}: 2 to 255 different class names are needed, not {len(set(names))}")
     return tuple(names)

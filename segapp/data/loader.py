@@ -1,16 +1,17 @@
 """Whole images from a data set, read by worker processes; everything is picklable, so they may be spawned."""
 
 import os
-from typing import Literal
+from typing import Annotated, Literal
 
 import cv2
 import torch
+from pydantic import Field
 from torch.utils.data import DataLoader, Dataset
 
 from segapp.data.dataset import Sample, SegmentationDataset
 from segapp.errors import UserError
 
-Workers = Literal["auto"] | int
+Workers = Literal["auto"] | Annotated[int, Field(ge=0, le=256)]
 """Loading processes; auto: one a core but at most 8, and none on fewer than 3 cores, which training itself needs."""
 
 

@@ -2,9 +2,9 @@
 
 import hashlib
 import logging
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ def scan_labels(dataset: SegmentationDataset) -> npt.NDArray[np.int64]:
         raise UserError(f"{dataset.name}: its images have no masks")
     pairs = list(zip(dataset.images, dataset.masks, strict=True))
     stamps = np.array([[*_stamp(image), *_stamp(mask)] for image, mask in pairs], np.int64)
-    key = hashlib.sha256("\n".join(str(mask.resolve()) for mask in dataset.masks).encode()).hexdigest()[:20]
+    key = hashlib.sha256(b"\n".join(os.fsencode(mask.resolve()) for mask in dataset.masks)).hexdigest()[:20]
     cache = cache_folder() / "labels" / f"{key}.npz"
     counts = np.full((len(pairs), 256), -1, np.int64)
     known = _read_cache(cache)
@@ -80,7 +80,7 @@ def _read_cache(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return arrays["stamps"], arrays["counts"]
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+    except Exception:  # absent, or damaged in one of many ways: it is only a cache
         return None
 
 

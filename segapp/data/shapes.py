@@ -331,7 +331,7 @@ class ShapesConfig(Config):
     val: int = Field(gt=0)
     height: int = Field(ge=32, le=4096)
     width: int = Field(ge=32, le=4096)
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=2**63)
 
     def dataset(self, role: Literal["train", "val"]) -> SegmentationDataset:
         folder = self.root / f"v{VERSION}_{self.train}+{self.val}_{self.width}x{self.height}_seed{self.seed}"

@@ -109,9 +109,7 @@ def evaluate(
     """
     if dataset.masks is None:
         raise UserError(f"{dataset.name}: its images have no labels to score against")
-    unknown = [name for name in config.classes or () if name not in dataset.classes]
-    if unknown:
-        raise UserError(f"eval.classes: {unknown[0]} is none of {', '.join(dataset.classes)}")
+    check_classes(config, dataset)
     matrix = ConfusionMatrix(len(dataset.classes), device)
     scored: list[int] = []
     areas: list[Tensor] = []  # of each image: 3 x K pixels, right, true and predicted
@@ -145,6 +143,15 @@ def evaluate(
         examples.append(Example(sample.id, sample.image, sample.label, labels.cpu().numpy(), float(mious[place])))
     scores = Scores(dataset.classes, matrix.compute())
     return Evaluation(dataset.name, scores, len(scored), problems, protocol, examples)
+
+
+def check_classes(config: EvalConfig, dataset: SegmentationDataset) -> None:
+    """Raises:
+    UserError: a class named in `config.classes` is none of the data set's.
+    """
+    unknown = [name for name in config.classes or () if name not in dataset.classes]
+    if unknown:
+        raise UserError(f"eval.classes: {unknown[0]} is none of {', '.join(dataset.classes)}")
 
 
 def _image_mious(areas: list[Tensor]) -> npt.NDArray[np.float64]:

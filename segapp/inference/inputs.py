@@ -1,5 +1,6 @@
 """What a user names on the command line: files, folders, globs."""
 
+import contextlib
 import glob
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ def find_images(arguments: Sequence[str]) -> list[Path]:
         raise UserError("no image is named; python tools/predict.py img.jpg [more files, folders or globs]")
     found: dict[Path, None] = {}
     for argument in arguments:
-        path = Path(argument).expanduser()
+        path = _typed(argument)
         if path.is_dir():
             files = sorted(
                 each for each in path.rglob("*") if each.suffix.lower() in IMAGE_SUFFIXES and each.is_file()
@@ -48,6 +49,17 @@ def find_images(arguments: Sequence[str]) -> list[Path]:
             raise UserError(f"{argument}: no images in this folder ({', '.join(sorted(IMAGE_SUFFIXES))})")
         found.update(dict.fromkeys(files))
     return list(found)
+
+
+def _typed(argument: str) -> Path:
+    """The path as it stands if it exists, else with its ~ expanded."""
+    if not argument:
+        raise UserError("an argument is empty; name an image")
+    path = Path(argument)
+    if not path.exists():
+        with contextlib.suppress(RuntimeError):  # a name that begins with ~ and is no user's
+            path = path.expanduser()
+    return path
 
 
 def output_names(images: Sequence[Path]) -> list[str]:

@@ -4,17 +4,18 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from segapp.config import Config
 from segapp.devices import Precision, autocast, to_network_input
+from segapp.errors import UserError
 from segapp.images import read_image
 from segapp.models.deeplabv3plus import DeepLabV3Plus
 from segapp.models.layers import resize
@@ -28,22 +29,13 @@ STRIP_PIXELS = 1 << 20
 
 
 class InferenceConfig(Config):
-    """`canvas`: side in pixels to which images are padded; None takes each as it is. See conf/inference."""
+    """How images are shown to a network; see conf/inference."""
 
-    canvas: int | None = Field(gt=0, le=4097)
+    canvas: Annotated[int, Field(gt=0, le=4097)] | Literal["trained"] | None
 
-    @field_validator("canvas")
-    @classmethod
-    def _aligned(cls, value: int | None) -> int | None:
-        if value is not None and value % 8 != 1:
-            raise ValueError("the canvas must be k * output_stride + 1, such as 513")
-        return value
-
-    def describe(self) -> str:
-        """The protocol in words, for reports."""
-        if self.canvas is None:
-            return "whole image as it is, single scale"
-        return f"whole image padded to {self.canvas} x {self.canvas} (a longer side scaled to it), single scale"
+    def resolve(self, trained: int | None) -> int | None:
+        """The canvas in pixels, or None for the image as it is; `trained` is the checkpoint's."""
+        return trained if self.canvas == "trained" else self.canvas
 
 
 @dataclass(frozen=True)
@@ -65,6 +57,10 @@ class Predictor:
         model: moved to the device in channels_last, and put in evaluation mode for each call.
         classes: names by index.
         output_stride: of the model.
+        canvas: side in pixels, k * output_stride + 1, or None.
+
+    Raises:
+        UserError: a canvas of another size.
     """
 
     def __init__(
@@ -73,14 +69,19 @@ class Predictor:
         classes: tuple[str, ...],
         *,
         output_stride: int,
-        inference: InferenceConfig,
+        canvas: int | None,
         device: torch.device,
         precision: Precision = "auto",
     ) -> None:
+        if canvas is not None and canvas % output_stride != 1:
+            near = canvas // output_stride * output_stride + 1
+            raise UserError(
+                f"a canvas of {canvas} is not k * output_stride + 1 at output stride {output_stride}; take {near}"
+            )
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.classes = classes
         self.output_stride = output_stride
-        self.inference = inference
+        self.canvas = canvas
         self.device = device
         self.precision = precision
         self._told = False
@@ -88,16 +89,20 @@ class Predictor:
     @property
     def protocol(self) -> str:
         """How images are shown to the network, for reports."""
-        return f"{self.inference.describe()}, output stride {self.output_stride}"
+        canvas = self.canvas
+        shown = "as it is" if canvas is None else f"padded to {canvas} x {canvas} (a longer side scaled to it)"
+        return f"whole image {shown}, single scale, output stride {self.output_stride}"
 
     def __call__(self, image: Array | str | Path) -> Array:
         """Labels of one image, H x W uint8: H x W x 3 uint8 RGB, or a file.
 
         Raises:
-            UserError: the file cannot be read.
+            UserError: the file cannot be read, or the array is no such image.
         """
         if isinstance(image, str | Path):
             image = read_image(Path(image))
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise UserError(f"an image is H x W x 3 uint8 RGB, not {image.dtype} of shape {image.shape}")
         return self.predict([image])[0].labels.cpu().numpy()
 
     def predict(self, images: Sequence[Array], *, probabilities: bool = False) -> list[Prediction]:
@@ -106,8 +111,8 @@ class Predictor:
         self.model.eval()
         try:
             with torch.inference_mode():
-                if self.inference.canvas is not None:
-                    return self._predict(images, (self.inference.canvas, self.inference.canvas), probabilities)
+                if self.canvas is not None:
+                    return self._predict(images, (self.canvas, self.canvas), probabilities)
                 return [p for image in images for p in self._predict([image], self._aligned(image), probabilities)]
         finally:
             self.model.train(was_training)
@@ -126,7 +131,7 @@ class Predictor:
         with autocast(self.device, self.precision):
             logits = self.model(batch)
         return [
-            self._read(row[None].float(), canvas, small.shape[:2], image.shape[:2], probabilities)
+            self._read(row[None].float(), canvas, _size(small), _size(image), probabilities)
             for row, small, image in zip(logits, fitted, images, strict=True)
         ]
 
@@ -146,22 +151,34 @@ class Predictor:
         self,
         logits: Tensor,
         canvas: tuple[int, int],
-        content: tuple[int, ...],
-        size: tuple[int, ...],
+        content: tuple[int, int],
+        size: tuple[int, int],
         probabilities: bool,
     ) -> Prediction:
         """The canvas's logits, 1 x K x h x w, to labels: its top left `content` (h, w) at the image's `size`."""
-        scores = resize(logits, canvas)[:, :, : content[0], : content[1]]
+        height, width = content
+        if content == size:
+            pieces = strips(logits, canvas)
+        else:
+            pieces = strips(resize(logits, canvas)[:, :, :height, :width], size)
         labels = torch.empty(size, dtype=torch.uint8, device=self.device)
         kept = np.empty((logits.shape[1], *size), np.float16) if probabilities else None
-        for rows, strip in strips(scores, (size[0], size[1])):
-            labels[rows] = strip.max(1).indices[0]
+        for top, strip in pieces:
+            rows = slice(top, min(top + strip.shape[2], size[0]))
+            scores = strip[:, :, : rows.stop - top, : size[1]]
+            labels[rows] = scores.max(1).indices[0]
             if kept is not None:
-                kept[:, rows] = strip.softmax(1)[0].half().cpu().numpy()
+                kept[:, rows] = scores.softmax(1)[0].half().cpu().numpy()
+            if rows.stop == size[0]:
+                break
         return Prediction(labels, kept)
 
 
-def strips(scores: Tensor, size: tuple[int, int]) -> Iterator[tuple[slice, Tensor]]:
+def _size(image: Array) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]
+
+
+def strips(scores: Tensor, size: tuple[int, int]) -> Iterator[tuple[int, Tensor]]:
     """Bilinear resize with align_corners=True, in strips of rows, so that the whole is never held at once.
 
     Args:
@@ -169,11 +186,11 @@ def strips(scores: Tensor, size: tuple[int, int]) -> Iterator[tuple[slice, Tenso
         size: H, W.
 
     Yields:
-        The rows' slice and their scores, 1 x K x rows x W.
+        The first row of a strip and its scores, 1 x K x rows x W.
     """
     height, width = size
-    if (scores.shape[2], scores.shape[3]) == size:
-        yield slice(0, height), scores
+    if height * width <= STRIP_PIXELS:
+        yield 0, resize(scores, size)
         return
     step = max(1, STRIP_PIXELS // width)
     source = torch.linspace(0, scores.shape[2] - 1, height, device=scores.device)
@@ -182,5 +199,4 @@ def strips(scores: Tensor, size: tuple[int, int]) -> Iterator[tuple[slice, Tenso
         upper = at.floor().long()
         lower = at.ceil().long()
         mixed = torch.lerp(scores[:, :, upper], scores[:, :, lower], (at - upper)[:, None])
-        strip = interpolate(mixed, (len(at), width), mode="bilinear", align_corners=True)
-        yield slice(top, top + len(at)), strip
+        yield top, resize(mixed, (len(at), width))

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from segapp.models.layers import ConvBN, PooledBatchNorm2d, SeparableConv, init_head, resize
+from segapp.models.layers import ConvBN, SeparableConv, init_head, resize
 
 EPS = 1e-5
 
@@ -46,7 +46,6 @@ class ASPP(nn.Module):
         self.image_pooling: ConvBN | None = None
         if image_pooling:
             self.image_pooling = ConvBN(in_channels, channels, eps=EPS, momentum=momentum)
-            self.image_pooling.bn = PooledBatchNorm2d(channels, EPS, momentum)
         self.branches = nn.ModuleList([ConvBN(in_channels, channels, eps=EPS, momentum=momentum)])
         for rate in ATROUS_RATES[output_stride]:
             self.branches.append(conv3x3(in_channels, channels, separable=separable, momentum=momentum, dilation=rate))

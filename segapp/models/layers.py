@@ -47,6 +47,23 @@ class DepthwiseConv2d(Conv2d):
         return super().forward(x)
 
 
+class BatchNorm2d(nn.BatchNorm2d):
+    """One value a channel has no variance: it is normalised by the running statistics, logged once.
+
+    So a batch of one image trains, with the image pooling's 1 x 1 map.
+    """
+
+    _told = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.numel() == x.shape[1]:
+            if not BatchNorm2d._told:
+                BatchNorm2d._told = True
+                log.warning("a batch of one image: a BN with one value a channel uses its running statistics")
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        return super().forward(x)
+
+
 class ConvBN(nn.Module):
     """Dense conv, BN and, if asked, ReLU."""
 
@@ -64,7 +81,7 @@ class ConvBN(nn.Module):
     ) -> None:
         super().__init__()
         self.conv = Conv2d(in_channels, out_channels, kernel, stride, dilation)
-        self.bn = nn.BatchNorm2d(out_channels, eps, momentum)
+        self.bn = BatchNorm2d(out_channels, eps, momentum)
         self.act = nn.ReLU() if relu else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,28 +104,14 @@ class SeparableConv(nn.Module):
     ) -> None:
         super().__init__()
         self.conv_dw = DepthwiseConv2d(in_channels, stride, dilation)
-        self.bn_dw = nn.BatchNorm2d(in_channels, eps, momentum)
+        self.bn_dw = BatchNorm2d(in_channels, eps, momentum)
         self.conv_pw = Conv2d(in_channels, out_channels)
-        self.bn_pw = nn.BatchNorm2d(out_channels, eps, momentum)
+        self.bn_pw = BatchNorm2d(out_channels, eps, momentum)
         self.act = nn.ReLU() if relu else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.act(self.bn_dw(self.conv_dw(x)))
         return self.act(self.bn_pw(self.conv_pw(x)))  # type: ignore[no-any-return]
-
-
-class PooledBatchNorm2d(nn.BatchNorm2d):
-    """BN of 1x1 maps. A batch of one has no variance: it is normalised by the running statistics, logged once."""
-
-    _told = False
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training and x.numel() == x.shape[1]:
-            if not PooledBatchNorm2d._told:
-                PooledBatchNorm2d._told = True
-                log.warning("a batch of one image: the image pooling's BN uses its running statistics")
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
-        return super().forward(x)
 
 
 def init_head(modules: Iterable[nn.Module]) -> None:

@@ -4,7 +4,7 @@ import logging
 from typing import Literal
 
 from segapp.cli import PARTIAL, output_folder, read_config
-from segapp.config import Config, UserPath
+from segapp.config import Config, UserPath, save_config
 from segapp.data import DataConfig
 from segapp.data.loader import Workers
 from segapp.devices import DeviceName, Precision, pick_device
@@ -37,9 +37,12 @@ def evaluate_and_report(overrides: list[str]) -> int:
     config = read_config("eval", overrides, EvalToolConfig)
     with output_folder(config.output, "eval", config.data.name) as output:
         evaluation, source = score(config)
+        save_config(output, config)
         write_results(output, evaluation, config.eval, title=evaluation.dataset, source=source)
     print(f"report    {output / 'report.html'}")
-    print(f"pictures  {output / 'pictures.png'}\n")
+    if evaluation.examples:
+        print(f"pictures  {output / 'pictures.png'}")
+    print()
     print_results(evaluation, config.eval)
     return 0 if evaluation.complete else PARTIAL
 
@@ -76,7 +79,7 @@ def score(config: EvalToolConfig) -> tuple[Evaluation, dict[str, str]]:
         model,
         info.classes,
         output_stride=info.model.output_stride,
-        inference=config.inference,
+        canvas=config.inference.resolve(info.canvas),
         device=device,
         precision=config.precision,
     )

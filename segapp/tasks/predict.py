@@ -1,5 +1,6 @@
 """What tools/predict.py does."""
 
+import errno
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +15,14 @@ from pydantic import Field
 
 from segapp.classes import voc_palette
 from segapp.cli import PARTIAL, output_folder, read_config
-from segapp.config import Config, UserPath
+from segapp.config import Config, UserPath, save_config
 from segapp.data.dataset import check_labels, check_size
 from segapp.devices import DeviceName, Precision, pick_device
 from segapp.errors import UserError
 from segapp.evaluation.confusion import ConfusionMatrix, Scores
 from segapp.evaluation.evaluate import EvalConfig, Evaluation
 from segapp.files import whole_file, write_json
-from segapp.images import IMAGE_SUFFIXES, overlay, read_image, read_mask, write_image, write_mask
+from segapp.images import MAX_PIXELS, overlay, read_image, read_mask, write_image, write_mask
 from segapp.inference.inputs import find_images, output_names, split_arguments
 from segapp.inference.predictor import InferenceConfig, Predictor
 from segapp.logs import progress_bar
@@ -41,7 +42,7 @@ class PredictConfig(Config):
     output_stride: Literal[8, 16, 32] | None
     save: tuple[Literal["mask", "overlay", "probabilities", "json"], ...] = Field(min_length=1)
     labels: UserPath | None
-    max_pixels: int = Field(gt=0)
+    max_pixels: int = Field(gt=0, le=2 * MAX_PIXELS)
     device: DeviceName
     precision: Precision
     output: UserPath | None
@@ -60,12 +61,13 @@ def predict(arguments: list[str]) -> int:
         model,
         info.classes,
         output_stride=info.model.output_stride,
-        inference=config.inference,
+        canvas=config.inference.resolve(info.canvas),
         device=pick_device(config.device),
         precision=config.precision,
     )
     with output_folder(config.output, "predict", images[0].stem) as output:
         log.info("%s, trained on %s", checkpoint, ", ".join(info.splits_seen))
+        save_config(output, config)
         result = label_images(images, predictor, config, output)
         print(f"{result.saved} of {len(images)} images")
         for kind in config.save:
@@ -115,6 +117,10 @@ def label_images(images: Sequence[Path], predictor: Predictor, config: PredictCo
                     scored += 1
             except UserError as error:
                 problems.append(str(error))
+            except OSError as error:
+                if error.errno not in (None, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ):
+                    raise  # a full or a failing disk would fail for every image
+                problems.append(f"{path}: its results cannot be written ({error.strerror or error})")
             progress.update()
     return Labelled(saved, scored, problems, Scores(classes, matrix.compute()))
 
@@ -141,7 +147,8 @@ def save(
         if kind == "mask":
             write_mask(folder / f"{name}.png", labels, palette)
         elif kind == "overlay":
-            write_image(folder / f"{name}.jpg", overlay(image, labels, classes, palette))
+            shown = overlay(image, labels, classes, palette)
+            write_image(folder / f"{name}{'.jpg' if max(shown.shape) < 65500 else '.png'}", shown)  # JPEG's limit
         elif kind == "json":
             write_json(folder / f"{name}.json", describe(source, labels, classes))
         elif probabilities is not None:
@@ -175,7 +182,7 @@ def read_truth(folder: Path, stem: str, size: tuple[int, ...], num_classes: int)
     Raises:
         UserError: missing, of another size than the image, or with a value outside the classes.
     """
-    candidates = [folder / f"{stem}{suffix}" for suffix in sorted(IMAGE_SUFFIXES)]
+    candidates = [folder / f"{stem}{suffix}" for suffix in (".png", ".bmp", ".tif", ".tiff", ".gif")]
     path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if path is None:
         raise UserError(f"{folder / stem}.png: no label of this image")

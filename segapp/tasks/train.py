@@ -31,12 +31,13 @@ def train_and_report(overrides: list[str]) -> int:
     print_results(evaluation, config.eval, colour_table)
     print()
     print(f"report      {output / 'report.html'}")
-    print(f"pictures    {output / 'pictures.png'}")
+    if evaluation.examples:
+        print(f"pictures    {output / 'pictures.png'}")
     print(f"checkpoint  {output / 'best.safetensors'}")
     print(f"curves      tensorboard --logdir {output}")
     print()
-    print("next: segment a picture     python tools/predict.py IMAGE")
-    print("      train on PASCAL VOC   python tools/train.py model=deeplabv3plus_xception  (data/README.md: the data)")
+    print("next: segment a picture     uv run python tools/predict.py IMAGE")
+    print("      train on PASCAL VOC   uv run python tools/train.py model=deeplabv3plus_xception (see data/README.md)")
     return 0 if evaluation.complete else PARTIAL
 
 
@@ -54,7 +55,9 @@ def read_train_config(overrides: Sequence[str]) -> TrainConfig:
         values: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"resume={resume}: no run to resume there ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (yaml.YAMLError, ValueError):
+        values = {}
+    if not isinstance(values, dict) or not values:
         raise UserError(f"{folder / 'config.yaml'}: damaged") from None
     changes = [each for each in overrides if not each.startswith("resume=")]
     for change in changes:
@@ -63,14 +66,13 @@ def read_train_config(overrides: Sequence[str]) -> TrainConfig:
             raise UserError(f"{change}: a resumed run keeps its config; only {may} may change")
     try:
         merged = OmegaConf.merge(OmegaConf.create(values), OmegaConf.from_dotlist(changes))
-        merged = OmegaConf.merge(merged, {"resume": resume, "output": resume, "checkpoint": None})
-    except OmegaConfBaseException as error:
-        raise UserError(str(error)) from None
+        merged = OmegaConf.merge(merged, {"resume": resume, "output": resume})
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        raise UserError(f"resume={resume}: {error}") from None
     return validate(OmegaConf.to_container(merged), TrainConfig)  # type: ignore[arg-type]
 
 
 def _is_used(folder: Path) -> bool:
-    try:
-        return any(folder.iterdir())
-    except OSError:
-        return False
+    """A run that ended before its first checkpoint does not count: it left nothing that anyone could want."""
+    leftovers = {"config.yaml", "log.txt", "metrics.jsonl", "tensorboard"}
+    return folder.is_dir() and any(path.name not in leftovers for path in folder.iterdir())

@@ -25,7 +25,7 @@ class TrainConfig(Config):
     eval: EvalConfig
     iterations: int = Field(gt=0)
     batch_size: int = Field(gt=0)
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=2**63)
     device: DeviceName
     precision: Precision
     workers: Workers

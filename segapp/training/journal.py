@@ -1,6 +1,7 @@
 """What a run tells as it goes: metrics.jsonl for programs, TensorBoard for people."""
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,15 @@ class Journal:
     def __init__(self, folder: Path, start: int) -> None:
         path = folder / "metrics.jsonl"
         if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
             kept = [line for line in lines if _iteration(line) <= start]
             write_text(path, "".join(f"{line}\n" for line in kept))
         self._lines = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
 
     def write(self, iteration: int, values: dict[str, float]) -> None:
-        record: dict[str, Any] = {"iteration": iteration, "time": round(time.time(), 3)} | values
+        record: dict[str, Any] = {"iteration": iteration, "time": round(time.time(), 3)}
+        record |= {name: value if math.isfinite(value) else None for name, value in values.items()}
         self._lines.write(json.dumps(record) + "\n")
         self._lines.flush()
         for name, value in values.items():

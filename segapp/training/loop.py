@@ -15,7 +15,7 @@ from segapp.data.scan import scan_labels
 from segapp.devices import autocast, pick_device, to_network_input
 from segapp.errors import UserError
 from segapp.evaluation.colour_table import ColourTable
-from segapp.evaluation.evaluate import Evaluation, by_network, evaluate
+from segapp.evaluation.evaluate import Evaluation, by_network, check_classes, evaluate
 from segapp.inference.predictor import Predictor
 from segapp.logs import log_to_file, progress_bar
 from segapp.models.deeplabv3plus import build_model
@@ -45,9 +45,14 @@ def train(config: TrainConfig, output: Path) -> Evaluation:
     for dataset in (training_set, validation_set):
         scan_labels(dataset)
 
+    check_classes(config.eval, validation_set)
+    stream = TrainingStream(training_set, config.transform, config.seed)
+    if isinstance(first := stream[0], UserError):
+        raise first
+
     splits_seen = {training_set.name}
     model = build_model(config.model, len(training_set.classes))
-    if config.checkpoint is not None:
+    if config.checkpoint is not None and config.resume is None:
         path = find_checkpoint(config.checkpoint)
         model.load_state_dict(read_weights(path, model))
         splits_seen |= set(read_info(path).splits_seen)
@@ -55,7 +60,7 @@ def train(config: TrainConfig, output: Path) -> Evaluation:
         model,
         training_set.classes,
         output_stride=config.model.output_stride,
-        inference=config.inference,
+        canvas=config.inference.resolve(trained=None),
         device=device,
         precision=config.precision,
     )
@@ -65,6 +70,7 @@ def train(config: TrainConfig, output: Path) -> Evaluation:
     start, best = 0, None
     if config.resume is not None:
         start, best = load_state(output / "state.pt", model=model, optimizer=optimizer)
+        splits_seen |= set(read_info(output / "last.safetensors").splits_seen)
 
     # Nothing is written before the data, the device and the checkpoints are known to be usable.
     save_config(output, config)
@@ -72,10 +78,10 @@ def train(config: TrainConfig, output: Path) -> Evaluation:
     for dataset in (training_set, validation_set):
         log.info("%s: %d images, %d classes", dataset.name, len(dataset), len(dataset.classes))
     log.info("training on %s into %s", device, output)
-    if config.checkpoint is not None:
-        log.info("starting from %s", path)
     if config.resume is not None:
         log.info("resuming after iteration %d of %d", start, config.iterations)
+    elif config.checkpoint is not None:
+        log.info("starting from %s", path)
 
     def validate(examples: int = 0) -> Evaluation:
         return evaluate(
@@ -92,13 +98,14 @@ def train(config: TrainConfig, output: Path) -> Evaluation:
             format="segapp-1",
             model=config.model,
             classes=training_set.classes,
+            canvas=predictor.canvas,
             splits_seen=tuple(sorted(splits_seen)),
             iteration=iteration,
             miou=miou,
         )
 
     batches = training_batches(
-        TrainingStream(training_set, config.transform, config.seed),
+        stream,
         start=start,
         stop=config.iterations,
         batch_size=config.batch_size,
@@ -108,6 +115,17 @@ def train(config: TrainConfig, output: Path) -> Evaluation:
     journal = Journal(output, start)
     progress = progress_bar(config.iterations, "training", "it", done=start)
     total_loss, pace = torch.zeros((), device=device), Pace()
+
+    def mean_loss() -> float:
+        """Since the last line of the journal; refuses to go on, or to save, once it is not finite."""
+        mean = total_loss.item() / pace.iterations
+        if not math.isfinite(mean):
+            raise UserError(
+                f"the loss is {mean} at iteration {iteration}; lower optimizer.lr or raise "
+                f"optimizer.warmup_iterations; the last good checkpoint, if any, is in {output}"
+            )
+        return mean
+
     model.train()
     try:
         for iteration, (images, labels) in enumerate(batches, start + 1):
@@ -125,20 +143,15 @@ def train(config: TrainConfig, output: Path) -> Evaluation:
             progress.update()
 
             last = iteration == config.iterations
-            if iteration % config.log_every == 0 or last:
-                mean_loss = total_loss.item() / pace.iterations
-                if not math.isfinite(mean_loss):
-                    raise UserError(
-                        f"the loss is {mean_loss} at iteration {iteration}; lower optimizer.lr or raise "
-                        f"optimizer.warmup_iterations; the last good checkpoint, if any, is in {output}"
-                    )
-                lr, speed = base_lrs[0] * factor, pace.images_per_second()
-                progress.set_postfix({"loss": f"{mean_loss:.3f}", "lr": f"{lr:.1e}", "images/s": f"{speed:.1f}"})
-                journal.write(iteration, {"loss": mean_loss, "lr": lr, "images_per_second": speed})
+            validates = iteration % config.validate_every == 0 or last
+            if iteration % config.log_every == 0 or validates:
+                loss_now, lr, speed = mean_loss(), base_lrs[0] * factor, pace.images_per_second()
+                progress.set_postfix({"loss": f"{loss_now:.3f}", "lr": f"{lr:.1e}", "images/s": f"{speed:.1f}"})
+                journal.write(iteration, {"loss": loss_now, "lr": lr, "images_per_second": speed})
                 total_loss.zero_()
                 pace.reset()
 
-            if iteration % config.validate_every == 0 or last:
+            if validates:
                 scores = validate().scores
                 journal.write(iteration, {"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy})
                 log.info("iteration %d: mIoU %.4f on %s", iteration, scores.miou, validation_set.name)
@@ -147,7 +160,6 @@ def train(config: TrainConfig, output: Path) -> Evaluation:
                     save_checkpoint(output / "best.safetensors", model, describe(iteration, best))
                 save_checkpoint(output / "last.safetensors", model, describe(iteration, scores.miou))
                 save_state(output / "state.pt", iteration=iteration, best_miou=best, model=model, optimizer=optimizer)
-                total_loss.zero_()
                 pace.reset()
     finally:
         progress.close()

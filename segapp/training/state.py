@@ -1,6 +1,5 @@
 """What a stopped run needs to continue: everything, in one file that is written whole or not at all."""
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +39,12 @@ def load_state(path: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer
         torch.set_rng_state(state["cpu_random"])
         if len(state["cuda_random"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["cuda_random"])
-        return state["iteration"], state["best_miou"]
+        iteration, best_miou = state["iteration"], state["best_miou"]
+        if not isinstance(iteration, int) or iteration < 0 or not isinstance(best_miou, float | None):
+            raise ValueError("no count of iterations")
+        return iteration, best_miou
     except FileNotFoundError:
-        raise UserError(f"{path}: nothing to resume from; a run's folder is expected") from None
-    except (RuntimeError, ValueError, KeyError, TypeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path}: nothing to resume from; the run ended before its first checkpoint") from None
+    except Exception as error:  # whatever unpickling makes of a damaged file
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{path}: damaged, or of another network ({reason})") from None

@@ -24,6 +24,7 @@ class CheckpointInfo(Config):
     format: Literal["segapp-1"]
     model: ModelConfig
     classes: tuple[str, ...]
+    canvas: int | None
     splits_seen: tuple[str, ...]
     iteration: int
     miou: float | None
@@ -116,7 +117,7 @@ def find_checkpoint(name: str) -> Path:
         found = sorted(paths.RUNS.rglob("best.safetensors"), key=lambda path: path.stat().st_mtime)
         if not found:
             raise UserError(
-                f"no checkpoint yet under {paths.RUNS}: train one (python tools/train.py experiment=demo), "
+                f"no checkpoint yet under {paths.RUNS}: train one (uv run python tools/train.py experiment=demo), "
                 "or name a file or a run's folder with checkpoint="
             )
         return found[-1]
