@@ -2,11 +2,13 @@
 
 import importlib.util
 import multiprocessing
+import re
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from pydantic import Field
@@ -126,5 +128,7 @@ def peak_memory(config: BenchmarkConfig, name: str) -> float:
 
 def _peak_memory(config: BenchmarkConfig, name: str) -> float:
     prepare(config, contenders()[name])()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e9 if sys.platform == "darwin" else 1e6)
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss would count the parent, too, as it was when this process was forked from it
+        return int(re.findall(r"VmHWM:\s+(\d+)", status.read_text())[0]) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
