@@ -146,7 +146,8 @@ def train(config: TrainConfig, output: Path) -> Evaluation:
             validates = iteration % config.validate_every == 0 or last
             if iteration % config.log_every == 0 or validates:
                 loss_now, lr, speed = mean_loss(), base_lrs[0] * factor, pace.images_per_second()
-                progress.set_postfix({"loss": f"{loss_now:.3f}", "lr": f"{lr:.1e}", "images/s": f"{speed:.1f}"})
+                shown = {"loss": f"{loss_now:.3f}", "lr": f"{lr:.1e}", "images/s": f"{speed:.1f}"}
+                progress.set_postfix(shown, refresh=False)  # the bar chooses when it is drawn
                 journal.write(iteration, {"loss": loss_now, "lr": lr, "images_per_second": speed})
                 total_loss.zero_()
                 pace.reset()
