@@ -110,11 +110,6 @@ def write_image(path: Path, image: Array) -> None:
         Image.fromarray(image).save(temporary, quality=92)
 
 
-def colour(labels: Array, palette: Array) -> Array:
-    """H x W indices to H x W x 3 RGB; ignored pixels are VOC's cream."""
-    return palette[labels]
-
-
 def blend(image: Array, labels: Array, palette: Array, opacity: float = 0.55) -> Array:
     """The image with its labels' colours over it; background (0) and ignored pixels stay clear."""
     covered = ((labels != 0) & (labels != IGNORE_INDEX))[..., None]

@@ -5,14 +5,17 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from segapp.classes import voc_palette
 from segapp.cli import read_config
 from segapp.config import save_config
 from segapp.errors import UserError
+from segapp.images import write_mask
 from segapp.models.deeplabv3plus import build_model
 from segapp.tasks.train import read_train_config
 from segapp.training.config import TrainConfig
@@ -244,3 +247,16 @@ def test_one_batch_is_learnt_by_heart() -> None:
         history.append(loss.item())
     assert history[-1] < 0.6 * history[0]
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
+
+
+def test_a_validation_set_of_nothing_but_void_has_no_miou(tmp_path: Path) -> None:
+    config = tiny(tmp_path / "data", "iterations=2", "validate_every=1")
+    masks = config.data.dataset("val").masks
+    assert masks is not None
+    for mask in masks:
+        write_mask(mask, np.full((64, 64), 255, np.uint8), voc_palette())
+    evaluation = train(config, tmp_path)
+    assert math.isnan(evaluation.scores.miou)
+    assert read_info(tmp_path / "best.safetensors").miou is None
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [record["miou"] for record in records if "miou" in record] == [None, None]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segapp.cache import cache_folder
-from segapp.data.dataset import SegmentationDataset, check_labels
+from segapp.data.dataset import SegmentationDataset, check_labels, check_size
 from segapp.errors import UserError, and_more
 from segapp.files import whole_file
 from segapp.images import image_size, read_mask
@@ -34,7 +34,7 @@ def scan_labels(dataset: SegmentationDataset) -> npt.NDArray[np.int64]:
     cache = cache_folder() / "labels" / f"{key}.npz"
     counts = np.full((len(pairs), 256), -1, np.int64)
     known = _read_cache(cache)
-    if known is not None and known[0].shape == stamps.shape:
+    if known is not None and known[0].shape == stamps.shape and known[1].shape == counts.shape:
         same = (known[0] == stamps).all(1)
         counts[same] = known[1][same]
     todo = np.flatnonzero(counts[:, 0] < 0)
@@ -44,11 +44,7 @@ def scan_labels(dataset: SegmentationDataset) -> npt.NDArray[np.int64]:
         image, mask = pairs[index]
         try:
             label = read_mask(mask)
-            size = image_size(image)
-            if label.shape != size:
-                raise UserError(
-                    f"{mask}: the mask is {label.shape[1]} x {label.shape[0]}, its image {size[1]} x {size[0]}"
-                )
+            check_size(mask, label.shape, image_size(image))
             counts[index] = np.bincount(label.ravel(), minlength=256)
         except UserError as error:
             problems.append(str(error))

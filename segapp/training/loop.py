@@ -93,7 +93,7 @@ def train(config: TrainConfig, output: Path) -> Evaluation:
             device=device,
         )
 
-    def describe(iteration: int, miou: float | None) -> CheckpointInfo:
+    def describe(iteration: int, miou: float) -> CheckpointInfo:
         return CheckpointInfo(
             format="segapp-1",
             model=config.model,
@@ -101,7 +101,7 @@ def train(config: TrainConfig, output: Path) -> Evaluation:
             canvas=predictor.canvas,
             splits_seen=tuple(sorted(splits_seen)),
             iteration=iteration,
-            miou=miou,
+            miou=miou if math.isfinite(miou) else None,  # nothing but void in the validation set
         )
 
     batches = training_batches(

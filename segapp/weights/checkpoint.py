@@ -3,10 +3,10 @@
 import json
 import struct
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -24,7 +24,7 @@ class CheckpointInfo(Config):
     format: Literal["segapp-1"]
     model: ModelConfig
     classes: tuple[str, ...]
-    canvas: int | None
+    canvas: Annotated[int, Field(gt=0, le=4097)] | None
     splits_seen: tuple[str, ...]
     iteration: int
     miou: float | None
