@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -64,9 +65,11 @@ def run_tool(name: str, doc: str, main: Callable[[list[str]], int], argv: Sequen
 
 def help_text(name: str, doc: str) -> str:
     """The tool's examples, the choices in each config group, and its commented config."""
-    groups = sorted(path for path in CONF.iterdir() if path.is_dir())
-    choices = [f"  {group.name}={'|'.join(sorted(file.stem for file in group.glob('*.yaml')))}" for group in groups]
     config = (CONF / f"{name}.yaml").read_text(encoding="utf-8")
+    groups = [group for entry in yaml.safe_load(config)["defaults"] if isinstance(entry, dict) for group in entry]
+    choices = [
+        f"  {group}={'|'.join(sorted(file.stem for file in (CONF / group).glob('*.yaml')))}" for group in groups
+    ]
     every = f"Every value can be set as key=value; conf/{name}.yaml:"
     return "\n".join([doc.strip(), "", "Choices:", *choices, "", every, "", config])
 
@@ -182,7 +185,7 @@ def _composition_problem(error: Exception, known: list[str]) -> str:
 
 
 def _unknown_key(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, 1, 0.4)
+    near = difflib.get_close_matches(key, known, 1, 0.6)
     if not near:
         by_last = {each.rpartition(".")[2]: each for each in known}
         near = [by_last[name] for name in difflib.get_close_matches(key.rpartition(".")[2], by_last, 1, 0.6)]

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from segapp.files import write_text
 
@@ -14,6 +14,9 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+
+Words = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+"""A list of words; a single one need not stand in brackets."""
 
 UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
 """A path as typed: no shell expands the ~ of output=~/x."""

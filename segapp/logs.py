@@ -12,7 +12,14 @@ def progress_bar(total: int, what: str, unit: str, *, done: int = 0, leave: bool
     """A bar with rate and ETA on standard error; in a file, a line now and then."""
     interval = 0.1 if sys.stderr.isatty() else 20.0  # seconds
     return tqdm(
-        total=total, desc=what, unit=unit, initial=done, leave=leave, mininterval=interval, maxinterval=interval
+        total=total,
+        desc=what,
+        unit=unit,
+        initial=done,
+        leave=leave,
+        disable=total == 0,
+        mininterval=interval,
+        maxinterval=interval,
     )
 
 

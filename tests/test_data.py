@@ -125,6 +125,15 @@ def test_folder_splits_every_image_once_and_keeps_the_split(tmp_path: Path) -> N
     assert set(val.ids) <= set(folder(tmp_path / "mine").dataset("val").ids)
 
 
+@pytest.mark.parametrize("number", [2, 3, 8])
+def test_a_few_images_are_split_too(tmp_path: Path, number: int) -> None:
+    make_folder(tmp_path, number)
+    train, val = folder(tmp_path).dataset("train"), folder(tmp_path).dataset("val")
+    assert len(val) >= 1
+    assert len(train) >= 1
+    assert len(train) + len(val) == number
+
+
 def test_folder_by_lists(tmp_path: Path) -> None:
     """What validates is never trained on, however few lists are named."""
     make_folder(tmp_path, 4)

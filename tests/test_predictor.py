@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from segapp.devices import to_network_input
 from segapp.errors import UserError
@@ -132,6 +133,7 @@ def test_called_with_an_array_or_a_file(tmp_path: Path) -> None:
     assert labels.dtype == np.uint8
     assert labels.shape == (30, 40)
     assert np.array_equal(predictor(tmp_path / "image.png"), labels)
+    assert np.array_equal(predictor(Image.fromarray(image)), labels)
 
 
 def test_leaves_the_network_in_the_mode_it_was_in() -> None:

@@ -153,7 +153,7 @@ def test_eval_scores_the_rest_and_is_marked(
     assert evaluate(f"data.root={damaged_root}", f"checkpoint={voc_checkpoint}", f"output={out}") == 1
     shown = capsys.readouterr().out
     assert "000009.jpg: truncated or damaged" in shown
-    assert shown.splitlines()[-1].endswith("(incomplete: 1 images were not scored)")
+    assert shown.splitlines()[-1].endswith("(incomplete: 1 not scored)")
     scored = json.loads((out / "metrics.json").read_text())
     assert (scored["images"], scored["complete"], len(scored["problems"])) == (3, False, 1)
     page = (out / "report.html").read_text()
@@ -172,7 +172,19 @@ def test_eval_of_masks_lists_what_is_missing_or_wrong(shapes_root: Path, tmp_pat
     assert "000009.png: the mask is 64 x 32, its image 64 x 64" in shown
     assert "000010.png: value 255 is outside the 21 classes" in shown
     assert "000011.png: no such file" in shown
-    assert "(incomplete: 3 images" in shown
+    assert "(incomplete: 3 not scored)" in shown
+
+
+def test_masks_of_the_wrong_folder_are_one_line(shapes_root: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "predicted" / "masks").mkdir(parents=True)
+    for folder, message in (
+        ("predicted", "the masks are in"),
+        ("predicted/masks", "none of 4 images could be scored"),
+    ):
+        out = tmp_path / "out"
+        assert evaluate(f"data.root={shapes_root}", f"predictions={tmp_path / folder}", f"output={out}") == 2
+        assert message in capsys.readouterr().err.splitlines()[-1]
+        assert not out.exists()
 
 
 def test_absent_classes_are_left_out_and_named(shapes_root: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -393,7 +405,7 @@ def test_predict_labels_that_do_not_fit_are_listed(make_checkpoint: Make, tmp_pa
     assert "b.png: the mask is 20 x 30, its image 30 x 20" in shown
     assert "c.png: label value 9 is outside the 7 classes" in shown
     assert "d.png: no label of this image" in shown
-    assert "(incomplete: 3 images were not scored)" in shown.splitlines()[-1]
+    assert "(incomplete: 3 not scored)" in shown.splitlines()[-1]
     assert len(list((tmp_path / "out" / "masks").iterdir())) == 4, "the masks are there all the same"
 
 

@@ -52,7 +52,7 @@ class TrainingStream(Dataset[tuple[Tensor, Tensor] | UserError]):
         if image.shape != (self.crop, self.crop, 3) or image.dtype != np.uint8:
             return UserError(
                 f"transform.train gives {image.dtype} images of {image.shape[1]} x {image.shape[0]}; "
-                f"uint8 of {self.crop} x {self.crop} (transform.crop) are needed"
+                f"uint8 of {self.crop} x {self.crop} (transform.crop) are needed: change the one or the other"
             )
         return torch.from_numpy(np.ascontiguousarray(image)), torch.from_numpy(np.ascontiguousarray(label))
 

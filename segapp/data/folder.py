@@ -34,7 +34,8 @@ class FolderConfig(Config):
         if train is None and val is None:
             # By a hash of the name: the split survives added images, and needs no file.
             bound = self.val_fraction * 2**32
-            val = [id for id in sorted(images) if zlib.crc32(os.fsencode(id)) < bound]
+            by_hash = sorted((zlib.crc32(os.fsencode(id)), id) for id in images)
+            val = [id for value, id in by_hash if value < bound] or [id for _, id in by_hash[: len(by_hash) // 2][:1]]
         if train is None:
             train = sorted(images.keys() - set(val or ()))
         if val is None:

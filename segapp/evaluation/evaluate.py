@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from segapp.config import Config
+from segapp.config import Config, Words
 from segapp.data.dataset import Sample, SegmentationDataset, check_size
 from segapp.data.loader import Workers, whole_images
 from segapp.errors import UserError
@@ -28,7 +28,7 @@ class EvalConfig(Config):
     """See conf/eval.yaml."""
 
     batch_size: int = Field(gt=0)
-    classes: tuple[str, ...] | None
+    classes: Words | None
     examples: int = Field(ge=0, le=100)
 
 

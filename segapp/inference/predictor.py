@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
@@ -93,14 +94,16 @@ class Predictor:
         shown = "as it is" if canvas is None else f"padded to {canvas} x {canvas} (a longer side scaled to it)"
         return f"whole image {shown}, single scale, output stride {self.output_stride}"
 
-    def __call__(self, image: Array | str | Path) -> Array:
-        """Labels of one image, H x W uint8: H x W x 3 uint8 RGB, or a file.
+    def __call__(self, image: Array | Image.Image | str | Path) -> Array:
+        """Labels of one image, H x W uint8: H x W x 3 uint8 RGB, a PIL image, or a file.
 
         Raises:
             UserError: the file cannot be read, or the array is no such image.
         """
         if isinstance(image, str | Path):
             image = read_image(Path(image))
+        elif isinstance(image, Image.Image):
+            image = np.array(image.convert("RGB"))
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise UserError(f"an image is H x W x 3 uint8 RGB, not {image.dtype} of shape {image.shape}")
         return self.predict([image])[0].labels.cpu().numpy()

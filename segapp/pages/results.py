@@ -66,15 +66,17 @@ def print_results(evaluation: Evaluation, config: EvalConfig, colour_table: floa
     for name, iou, accuracy in zip(scores.classes, scores.per_class_iou, scores.per_class_accuracy, strict=True):
         figures = "absent, left out of the mean" if np.isnan(iou) else f"{iou:.4f}    {accuracy:.4f}"
         print(f"{name:{width}}  {figures}")
-    for problem in evaluation.problems:
+    for problem in evaluation.problems[:20]:
         print(f"not scored: {problem}")
+    if len(evaluation.problems) > 20:
+        print(f"not scored: {len(evaluation.problems) - 20} more, named in metrics.json")
     print(f"{evaluation.dataset}: {evaluation.images} images; {evaluation.protocol}")
     print(f"pixel accuracy {scores.pixel_accuracy:.4f}")
     if config.classes is not None:
         print(f"mIoU of {', '.join(config.classes)}: {scores.miou_of(config.classes):.4f}")
     if colour_table is not None:
         print(f"colour table mIoU {colour_table:.4f}")
-    incomplete = "" if evaluation.complete else f" (incomplete: {len(evaluation.problems)} images were not scored)"
+    incomplete = "" if evaluation.complete else f" (incomplete: {len(evaluation.problems)} not scored)"
     print(f"mIoU {scores.miou:.4f}{incomplete}")
 
 

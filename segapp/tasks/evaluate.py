@@ -37,6 +37,8 @@ def evaluate_and_report(overrides: list[str]) -> int:
     config = read_config("eval", overrides, EvalToolConfig)
     with output_folder(config.output, "eval", config.data.name) as output:
         evaluation, source = score(config)
+        if not evaluation.images:
+            raise UserError(f"none of {len(evaluation.problems)} images could be scored; {evaluation.problems[0]}")
         save_config(output, config)
         write_results(output, evaluation, config.eval, title=evaluation.dataset, source=source)
     print(f"report    {output / 'report.html'}")
@@ -57,6 +59,10 @@ def score(config: EvalToolConfig) -> tuple[Evaluation, dict[str, str]]:
     if config.predictions is not None:
         if not config.predictions.is_dir():
             raise UserError(f"{config.predictions}: no such folder of masks")
+        if (config.predictions / "masks").is_dir():
+            raise UserError(
+                f"{config.predictions} is predict's output; the masks are in {config.predictions / 'masks'}"
+            )
         log.info("scoring the masks in %s", config.predictions)
         evaluation = evaluate(
             dataset,
@@ -69,7 +75,7 @@ def score(config: EvalToolConfig) -> tuple[Evaluation, dict[str, str]]:
 
     path = find_checkpoint(config.checkpoint)
     model, info = load_model(path, config.output_stride)
-    log.info("scoring %s", path)
+    log.info("scoring %s: %s", path, info.describe())
     if len(info.classes) != len(dataset.classes):
         raise UserError(f"{path} knows {len(info.classes)} classes, {dataset.name} has {len(dataset.classes)}")
     if info.classes != dataset.classes:

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pycocotools import mask as coco_mask
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from segapp.classes import voc_palette
 from segapp.cli import PARTIAL, output_folder, read_config
-from segapp.config import Config, UserPath, save_config
+from segapp.config import Config, UserPath, Words, save_config
 from segapp.data.dataset import check_labels, check_size
 from segapp.devices import DeviceName, Precision, pick_device
 from segapp.errors import UserError
@@ -34,18 +34,30 @@ log = logging.getLogger(__name__)
 Array = npt.NDArray[np.uint8]
 
 
+FOLDERS = {"mask": "masks", "overlay": "overlays", "probabilities": "probabilities", "json": "json"}
+"""Each kind of result has a folder of its own, so that no name of one image's file is another's."""
+
+
 class PredictConfig(Config):
     """See conf/predict.yaml."""
 
     inference: InferenceConfig
     checkpoint: str
     output_stride: Literal[8, 16, 32] | None
-    save: tuple[Literal["mask", "overlay", "probabilities", "json"], ...] = Field(min_length=1)
+    save: Words = Field(min_length=1)
     labels: UserPath | None
     max_pixels: int = Field(gt=0, le=2 * MAX_PIXELS)
     device: DeviceName
     precision: Precision
     output: UserPath | None
+
+    @field_validator("save")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [kind for kind in value if kind not in FOLDERS]
+        if unknown:
+            raise ValueError(f"{unknown[0]} is none of {', '.join(FOLDERS)}")
+        return value
 
 
 def predict(arguments: list[str]) -> int:
@@ -66,7 +78,10 @@ def predict(arguments: list[str]) -> int:
         precision=config.precision,
     )
     with output_folder(config.output, "predict", images[0].stem) as output:
-        log.info("%s, trained on %s", checkpoint, ", ".join(info.splits_seen))
+        log.info("%s: %s", checkpoint, info.describe())
+        folders = len({path.parent for path in images})
+        if folders > 1:
+            log.info("%d images in %d folders; those of one stem are numbered, as in NAME-2", len(images), folders)
         save_config(output, config)
         result = label_images(images, predictor, config, output)
         print(f"{result.saved} of {len(images)} images")
@@ -75,6 +90,8 @@ def predict(arguments: list[str]) -> int:
         if config.labels is None:
             for problem in result.problems:
                 print(f"failed: {problem}")
+        elif not result.scored:
+            raise UserError(f"no image could be scored; the first: {result.problems[0]}")
         else:
             evaluation = Evaluation(
                 str(config.labels), result.scores, result.scored, result.problems, predictor.protocol, examples=[]
@@ -123,10 +140,6 @@ def label_images(images: Sequence[Path], predictor: Predictor, config: PredictCo
                 problems.append(f"{path}: its results cannot be written ({error.strerror or error})")
             progress.update()
     return Labelled(saved, scored, problems, Scores(classes, matrix.compute()))
-
-
-FOLDERS = {"mask": "masks", "overlay": "overlays", "probabilities": "probabilities", "json": "json"}
-"""Each kind of result has a folder of its own, so that no name of one image's file is another's."""
 
 
 def save(

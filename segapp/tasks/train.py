@@ -1,5 +1,6 @@
 """What tools/train.py does."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,12 @@ RESUME_MAY_CHANGE = ("data.root", "device", "workers", "log_every", "validate_ev
 def train_and_report(overrides: list[str]) -> int:
     """Trains, scores the best checkpoint, and leaves a report. Returns the exit status."""
     config = read_train_config(overrides)
-    if config.output is not None and config.resume is None and _is_used(config.output):
-        raise UserError(f"output={config.output} holds files already; name another folder, or resume={config.output}")
+    if config.output is not None and config.resume is None:
+        if _is_used(config.output):
+            raise UserError(
+                f"output={config.output} holds files already; name another folder, or resume={config.output}"
+            )
+        _clear(config.output)
     with output_folder(config.output, "train", config.name) as output:
         evaluation = train(config, output)
         colour_table = colour_table_miou(config) if config.colour_baseline else None
@@ -34,10 +39,14 @@ def train_and_report(overrides: list[str]) -> int:
     if evaluation.examples:
         print(f"pictures    {output / 'pictures.png'}")
     print(f"checkpoint  {output / 'best.safetensors'}")
-    print(f"curves      tensorboard --logdir {output}")
+    print(f"curves      uv run tensorboard --logdir {output}")
     print()
     print("next: segment a picture     uv run python tools/predict.py IMAGE")
-    print("      train on PASCAL VOC   uv run python tools/train.py model=deeplabv3plus_xception (see data/README.md)")
+    print(
+        f"      evaluate it again     uv run python tools/eval.py data={config.data.name} data.root={config.data.root}"
+    )
+    if config.data.name == "shapes":
+        print("      train on PASCAL VOC   uv run python tools/train.py model=deeplabv3plus_xception (data/README.md)")
     return 0 if evaluation.complete else PARTIAL
 
 
@@ -72,7 +81,15 @@ def read_train_config(overrides: Sequence[str]) -> TrainConfig:
     return validate(OmegaConf.to_container(merged), TrainConfig)  # type: ignore[arg-type]
 
 
+LEFTOVERS = ("config.yaml", "log.txt", "metrics.jsonl", "tensorboard")
+"""What a run that ended before its first checkpoint leaves: nothing that anyone could want."""
+
+
 def _is_used(folder: Path) -> bool:
-    """A run that ended before its first checkpoint does not count: it left nothing that anyone could want."""
-    leftovers = {"config.yaml", "log.txt", "metrics.jsonl", "tensorboard"}
-    return folder.is_dir() and any(path.name not in leftovers for path in folder.iterdir())
+    return folder.is_dir() and any(path.name not in LEFTOVERS for path in folder.iterdir())
+
+
+def _clear(folder: Path) -> None:
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+    for name in LEFTOVERS[:-1]:
+        (folder / name).unlink(missing_ok=True)

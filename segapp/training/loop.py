@@ -78,6 +78,13 @@ def train(config: TrainConfig, output: Path) -> Evaluation:
     for dataset in (training_set, validation_set):
         log.info("%s: %d images, %d classes", dataset.name, len(dataset), len(dataset.classes))
     log.info("training on %s into %s", device, output)
+    if config.iterations * config.model.bn_momentum < 3:
+        log.warning(
+            "BN's running statistics will lag behind: %d iterations are too few for model.bn_momentum=%g; take %.2g",
+            config.iterations,
+            config.model.bn_momentum,
+            min(0.1, 10 / config.iterations),
+        )
     if config.resume is not None:
         log.info("resuming after iteration %d of %d", start, config.iterations)
     elif config.checkpoint is not None:
@@ -162,6 +169,15 @@ def train(config: TrainConfig, output: Path) -> Evaluation:
                 save_checkpoint(output / "last.safetensors", model, describe(iteration, scores.miou))
                 save_state(output / "state.pt", iteration=iteration, best_miou=best, model=model, optimizer=optimizer)
                 pace.reset()
+    except KeyboardInterrupt:
+        saved = read_info(output / "last.safetensors").iteration if (output / "last.safetensors").exists() else None
+        if saved is None:
+            log.warning(
+                "stopped before the first checkpoint (validate_every=%d): nothing is kept", config.validate_every
+            )
+        else:
+            log.warning("stopped; resume=%s continues after iteration %d", output, saved)
+        raise
     finally:
         progress.close()
         journal.close()

@@ -29,6 +29,13 @@ class CheckpointInfo(Config):
     iteration: int
     miou: float | None
 
+    def describe(self) -> str:
+        """What one wants to know of a checkpoint, in a line."""
+        figure = "" if self.miou is None else f", mIoU {self.miou:.4f} in validation"
+        return (
+            f"{self.model.encoder.name} trained on {', '.join(self.splits_seen)}, iteration {self.iteration}{figure}"
+        )
+
 
 def save_checkpoint(path: Path, model: DeepLabV3Plus, info: CheckpointInfo) -> None:
     """Writes the file whole or not at all."""
