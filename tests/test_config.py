@@ -34,7 +34,8 @@ def test_defaults_compose(tool: str) -> None:
 
 @pytest.mark.parametrize(("group", "choice"), choices())
 def test_every_choice_composes(group: str, choice: str) -> None:
-    read_config("train", [f"{group}={choice}"], TrainConfig)
+    tool = "predict" if choice == "trained" else "train"  # which has no checkpoint to take it from
+    read_config(tool, [f"{group}={choice}"], TOOLS[tool])
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.stem)
@@ -81,6 +82,7 @@ def test_options_reach_the_network() -> None:
         ("train", ["data.name=other"], r"data=.*name.*'other'.*does not match"),
         ("train", ["data.root=${nothing}"], "Interpolation key 'nothing' not found"),
         ("train", ["model=null"], "model=null: "),
+        ("train", ["inference=trained"], "only a checkpoint has a canvas of training"),
         ("train", ["workers=-1"], "workers=-1: .*greater than or equal to 0"),
         ("train", ["optimizer.lr=inf"], "optimizer.lr=inf: .*finite"),
         ("train", ["seed=99999999999999999999999"], "seed=9+: "),

@@ -1,6 +1,6 @@
 """What a training run is made from."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from segapp.config import Config, UserPath
 from segapp.data import DataConfig
@@ -35,3 +35,10 @@ class TrainConfig(Config):
     checkpoint: str | None
     resume: UserPath | None
     output: UserPath | None
+
+    @field_validator("inference")
+    @classmethod
+    def _given(cls, value: InferenceConfig) -> InferenceConfig:
+        if value.canvas == "trained":
+            raise ValueError("only a checkpoint has a canvas of training; take inference=canvas or inference=full")
+        return value

@@ -60,7 +60,7 @@ def train(config: TrainConfig, output: Path) -> Evaluation:
         model,
         training_set.classes,
         output_stride=config.model.output_stride,
-        canvas=config.inference.resolve(trained=None),
+        canvas=config.inference.resolve(trained=None),  # the config has refused `trained`
         device=device,
         precision=config.precision,
     )
