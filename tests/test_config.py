@@ -29,13 +29,13 @@ def choices() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_defaults_compose(tool: str) -> None:
-    read_config(tool, [], TOOLS[tool])
+    assert isinstance(read_config(tool, [], TOOLS[tool]), TOOLS[tool])
 
 
 @pytest.mark.parametrize(("group", "choice"), choices())
 def test_every_choice_composes(group: str, choice: str) -> None:
     tool = "predict" if choice == "trained" else "train"  # which has no checkpoint to take it from
-    read_config(tool, [f"{group}={choice}"], TOOLS[tool])
+    assert isinstance(read_config(tool, [f"{group}={choice}"], TOOLS[tool]), TOOLS[tool])
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.stem)

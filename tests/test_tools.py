@@ -104,12 +104,13 @@ def test_train_eval_predict(tmp_path: Path, capsys: Capture) -> None:
 
 
 def test_train_refuses_a_used_folder_and_bad_labels(shapes_root: Path, tmp_path: Path, capsys: Capture) -> None:
-    used = tmp_path / "used"
-    used.mkdir()
-    (used / "thesis.txt").touch()
-    assert train(*TINY, f"output={used}") == 2
-    assert "holds files already" in capsys.readouterr().err
-    assert [path.name for path in used.iterdir()] == ["thesis.txt"]
+    for mine in ("thesis.txt", "config.yaml"):
+        used = tmp_path / f"used {mine}"
+        used.mkdir()
+        (used / mine).touch()
+        assert train(*TINY, f"output={used}") == 2
+        assert "holds files already" in capsys.readouterr().err
+        assert [path.name for path in used.iterdir()] == [mine]
 
     root = tmp_path / "VOC2012"
     root.mkdir()

@@ -23,10 +23,6 @@ def train_and_report(overrides: list[str]) -> int:
     """Trains, scores the best checkpoint, and leaves a report. Returns the exit status."""
     config = read_train_config(overrides)
     if config.output is not None and config.resume is None:
-        if _is_used(config.output):
-            raise UserError(
-                f"output={config.output} holds files already; name another folder, or resume={config.output}"
-            )
         _clear(config.output)
     with output_folder(config.output, "train", config.name) as output:
         evaluation = train(config, output)
@@ -81,15 +77,18 @@ def read_train_config(overrides: Sequence[str]) -> TrainConfig:
     return validate(OmegaConf.to_container(merged), TrainConfig)  # type: ignore[arg-type]
 
 
-LEFTOVERS = ("config.yaml", "log.txt", "metrics.jsonl", "tensorboard")
+LEFTOVERS = {"config.yaml", "log.txt", "metrics.jsonl", "tensorboard"}
 """What a run that ended before its first checkpoint leaves: nothing that anyone could want."""
 
 
-def _is_used(folder: Path) -> bool:
-    return folder.is_dir() and any(path.name not in LEFTOVERS for path in folder.iterdir())
-
-
 def _clear(folder: Path) -> None:
-    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-    for name in LEFTOVERS[:-1]:
-        (folder / name).unlink(missing_ok=True)
+    """Empties the folder of a run that never came to a checkpoint.
+
+    Raises:
+        UserError: it holds anything else; a file of the user's own that has one of those names is safe, too.
+    """
+    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if present == LEFTOVERS:
+        shutil.rmtree(folder)
+    elif present:
+        raise UserError(f"output={folder} holds files already; name another folder, or resume={folder}")
