@@ -1,13 +1,12 @@
 """What `import segapp` offers."""
 
 from pathlib import Path
-from typing import Literal
 
 from segapp.devices import DeviceName, Precision, pick_device
 from segapp.errors import UserError
-from segapp.inference.predictor import Predictor
+from segapp.inference.predictor import Canvas, Predictor
 from segapp.models.head import ATROUS_RATES
-from segapp.weights.checkpoint import find_checkpoint, load_model
+from segapp.weights.checkpoint import CheckpointInfo, find_checkpoint, load_model
 
 
 def load(
@@ -16,7 +15,7 @@ def load(
     device: DeviceName = "auto",
     precision: Precision = "auto",
     output_stride: int | None = None,
-    canvas: int | Literal["trained"] | None = "trained",
+    canvas: Canvas = "trained",
 ) -> Predictor:
     """A callable that labels images: `labels = segapp.load("best.safetensors")(image)`.
 
@@ -33,8 +32,16 @@ def load(
     """
     if output_stride not in (None, *ATROUS_RATES):
         raise UserError(f"output_stride={output_stride}: 8, 16 or 32 is possible")
-    model, info = load_model(find_checkpoint(str(checkpoint)), output_stride)
-    return Predictor(
+    path = find_checkpoint(str(checkpoint))
+    return open_predictor(path, output_stride=output_stride, canvas=canvas, device=device, precision=precision)[0]
+
+
+def open_predictor(
+    path: Path, *, output_stride: int | None, canvas: Canvas, device: DeviceName, precision: Precision
+) -> tuple[Predictor, CheckpointInfo]:
+    """`load` for one file, with what the file says of itself."""
+    model, info = load_model(path, output_stride)
+    predictor = Predictor(
         model,
         info.classes,
         output_stride=info.model.output_stride,
@@ -42,3 +49,4 @@ def load(
         device=pick_device(device),
         precision=precision,
     )
+    return predictor, info

@@ -29,14 +29,14 @@ STRIP_PIXELS = 1 << 20
 """Class scores are brought to the image's size in strips of rows of about so many pixels."""
 
 
+Canvas = Annotated[int, Field(gt=0, le=4097)] | Literal["trained"] | None
+"""Side in pixels to which images are padded; "trained": the checkpoint's; None: the image as it is."""
+
+
 class InferenceConfig(Config):
     """How images are shown to a network; see conf/inference."""
 
-    canvas: Annotated[int, Field(gt=0, le=4097)] | Literal["trained"] | None
-
-    def resolve(self, trained: int | None) -> int | None:
-        """The canvas in pixels, or None for the image as it is; `trained` is the checkpoint's."""
-        return trained if self.canvas == "trained" else self.canvas
+    canvas: Canvas
 
 
 @dataclass(frozen=True)

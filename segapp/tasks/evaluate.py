@@ -7,12 +7,13 @@ from segapp.cli import PARTIAL, output_folder, read_config
 from segapp.config import Config, UserPath, save_config
 from segapp.data import DataConfig
 from segapp.data.loader import Workers
-from segapp.devices import DeviceName, Precision, pick_device
+from segapp.devices import DeviceName, Precision
 from segapp.errors import UserError
 from segapp.evaluation.evaluate import EvalConfig, Evaluation, by_network, by_saved_masks, evaluate
-from segapp.inference.predictor import InferenceConfig, Predictor
+from segapp.inference.predictor import InferenceConfig
+from segapp.library import open_predictor
 from segapp.pages.results import print_results, write_results
-from segapp.weights.checkpoint import find_checkpoint, load_model
+from segapp.weights.checkpoint import find_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -74,28 +75,25 @@ def score(config: EvalToolConfig) -> tuple[Evaluation, dict[str, str]]:
         return evaluation, {"masks": str(config.predictions.resolve()), "data": dataset.name}
 
     path = find_checkpoint(config.checkpoint)
-    model, info = load_model(path, config.output_stride)
+    predictor, info = open_predictor(
+        path,
+        output_stride=config.output_stride,
+        canvas=config.inference.canvas,
+        device=config.device,
+        precision=config.precision,
+    )
     log.info("scoring %s: %s", path, info.describe())
     if len(info.classes) != len(dataset.classes):
         raise UserError(f"{path} knows {len(info.classes)} classes, {dataset.name} has {len(dataset.classes)}")
     if info.classes != dataset.classes:
         log.warning("the class names of %s and %s differ; they are matched by index", path, dataset.name)
-    device = pick_device(config.device)
-    predictor = Predictor(
-        model,
-        info.classes,
-        output_stride=info.model.output_stride,
-        canvas=config.inference.resolve(info.canvas),
-        device=device,
-        precision=config.precision,
-    )
     evaluation = evaluate(
         dataset,
         by_network(predictor),
         protocol=predictor.protocol,
         config=config.eval,
         workers=config.workers,
-        device=device,
+        device=predictor.device,
     )
     return evaluation, {
         "checkpoint": str(path.resolve()),

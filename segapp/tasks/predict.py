@@ -17,7 +17,7 @@ from segapp.classes import voc_palette
 from segapp.cli import PARTIAL, output_folder, read_config
 from segapp.config import Config, UserPath, Words, save_config
 from segapp.data.dataset import check_labels, check_size
-from segapp.devices import DeviceName, Precision, pick_device
+from segapp.devices import DeviceName, Precision
 from segapp.errors import UserError
 from segapp.evaluation.confusion import ConfusionMatrix, Scores
 from segapp.evaluation.evaluate import EvalConfig, Evaluation
@@ -25,9 +25,10 @@ from segapp.files import whole_file, write_json
 from segapp.images import MAX_PIXELS, overlay, read_image, read_mask, write_image, write_mask
 from segapp.inference.inputs import find_images, output_names, split_arguments
 from segapp.inference.predictor import InferenceConfig, Predictor
+from segapp.library import open_predictor
 from segapp.logs import progress_bar
 from segapp.pages.results import print_results, write_results
-from segapp.weights.checkpoint import find_checkpoint, load_model
+from segapp.weights.checkpoint import find_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -68,13 +69,11 @@ def predict(arguments: list[str]) -> int:
     if config.labels is not None and not config.labels.is_dir():
         raise UserError(f"labels={config.labels}: no such folder")
     checkpoint = find_checkpoint(config.checkpoint)
-    model, info = load_model(checkpoint, config.output_stride)
-    predictor = Predictor(
-        model,
-        info.classes,
-        output_stride=info.model.output_stride,
-        canvas=config.inference.resolve(info.canvas),
-        device=pick_device(config.device),
+    predictor, info = open_predictor(
+        checkpoint,
+        output_stride=config.output_stride,
+        canvas=config.inference.canvas,
+        device=config.device,
         precision=config.precision,
     )
     with output_folder(config.output, "predict", images[0].stem) as output:

@@ -56,11 +56,13 @@ def train(config: TrainConfig, output: Path) -> Evaluation:
         path = find_checkpoint(config.checkpoint)
         model.load_state_dict(read_weights(path, model))
         splits_seen |= set(read_info(path).splits_seen)
+    canvas = config.inference.canvas
+    assert canvas != "trained"  # the config has refused it
     predictor = Predictor(
         model,
         training_set.classes,
         output_stride=config.model.output_stride,
-        canvas=config.inference.resolve(trained=None),  # the config has refused `trained`
+        canvas=canvas,
         device=device,
         precision=config.precision,
     )
