@@ -4,6 +4,7 @@ import difflib
 import io
 import logging
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,8 @@ from pydantic import ValidationError
 
 from segapp import paths
 from segapp.config import Config
-from segapp.errors import UserError
+from segapp.distributed import rank
+from segapp.errors import Stopped, UserError
 from segapp.files import discarded_if_empty, output_parent, writable_folder
 from segapp.logs import ProgressHandler
 from segapp.paths import CONF, PROJECT
@@ -34,6 +36,7 @@ C = TypeVar("C", bound=Config)
 
 PARTIAL = 1
 """Exit status when some images failed and the rest was done."""
+LESS_MEMORY = "lower batch_size or eval.batch_size, raise accumulate, or set model.activation_checkpointing=true"
 REFUSED = 2
 """Exit status when nothing was done, for an error that one line explains."""
 
@@ -47,7 +50,8 @@ def run_tool(name: str, doc: str, main: Callable[[list[str]], int], argv: Sequen
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be text
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[ProgressHandler()], force=True)
+    level = logging.ERROR if rank() else logging.INFO  # of a job's processes, the first one speaks
+    logging.basicConfig(level=level, format="%(message)s", handlers=[ProgressHandler()], force=True)
     try:
         dashed = next((each for each in arguments if each.startswith("-") and not Path(each).exists()), None)
         if dashed is not None:
@@ -56,13 +60,18 @@ def run_tool(name: str, doc: str, main: Callable[[list[str]], int], argv: Sequen
     except UserError as error:
         message = str(error)
     except torch.OutOfMemoryError:
-        message = "out of GPU memory; lower batch_size or eval.batch_size, or set model.activation_checkpointing=true"
+        message = f"out of GPU memory; {LESS_MEMORY}"
+    except MemoryError:
+        message = f"out of memory; {LESS_MEMORY}"
     except OSError as error:
         message = f"{error.filename or 'file'}: {error.strerror or error}"
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except Stopped as stopped:
+        return 128 + stopped.signal
+    process = f"process {rank()}: " if rank() else ""
+    print(f"{process}error: {' '.join(message.split())}", file=sys.stderr)
     return REFUSED
 
 
@@ -154,6 +163,8 @@ def validate(values: dict[str, Any], kind: type[C]) -> C:
         return kind.model_validate(values)
     except ValidationError as error:
         first, *others = error.errors()
+        if not first["loc"]:  # of values that do not go together
+            raise UserError(first["msg"].removeprefix("Value error, ")) from None
         name = _path_of(first["loc"], values)
         if first["type"] == "extra_forbidden":
             known = [key for key in _keys(values) if not f"{key}.".startswith(f"{name}.")]

@@ -9,7 +9,7 @@ from torch import Tensor
 from segapp.errors import UserError
 
 DeviceName = Literal["auto", "cuda", "mps", "cpu"]
-Precision = Literal["auto", "bfloat16", "float32"]
+Precision = Literal["auto", "bfloat16", "float16", "float32"]
 
 
 def pick_device(name: DeviceName) -> torch.device:
@@ -28,12 +28,19 @@ def pick_device(name: DeviceName) -> torch.device:
     return torch.device(name)
 
 
+def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:
+    """In which convolutions are computed. Auto: bfloat16 on a GPU that has it, float16 on another, else float32."""
+    if precision != "auto":
+        return getattr(torch, precision)  # type: ignore[no-any-return]
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
-    """bfloat16 where asked, or by itself on a GPU that computes in it."""
-    if precision == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        precision = "bfloat16" if fast else "float32"
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+    """Parameters stay float32."""
+    dtype = compute_dtype(device, precision)
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
 def to_network_input(images: Tensor) -> Tensor:

@@ -8,6 +8,14 @@ class UserError(Exception):
     """Something a user can mend: the message says what is wrong and what to do, in one line."""
 
 
+class Stopped(BaseException):
+    """The work is saved; `signal` asked for the end. The exit status is the usual 128 + signal."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(signal)
+        self.signal = signal
+
+
 def and_more(count: int) -> str:
     """What follows the first of `count` things alike."""
     return f" (and {count - 1} more)" if count > 1 else ""

@@ -7,6 +7,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from segapp.distributed import rank
+
 
 def progress_bar(
     total: int | None, what: str, unit: str, *, done: int = 0, leave: bool = True, unit_scale: bool = False
@@ -20,7 +22,7 @@ def progress_bar(
         unit_scale=unit_scale,
         initial=done,
         leave=leave,
-        disable=total == 0,
+        disable=total == 0 or rank() > 0,
         mininterval=interval,
         maxinterval=interval,
     )

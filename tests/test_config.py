@@ -17,6 +17,7 @@ from segapp.tasks.get_data import GetConfig
 from segapp.tasks.import_weights import ImportConfig
 from segapp.tasks.predict import PredictConfig
 from segapp.training.config import TrainConfig
+from segapp.training.optimizers import SGDConfig
 
 TOOLS: dict[str, type[Config]] = {
     "train": TrainConfig,
@@ -55,6 +56,7 @@ def test_the_papers_network_is_the_default() -> None:
     assert config.model == read_config("train", ["model=deeplabv3plus_xception"], TrainConfig).model
     assert config.model.encoder.name == "xception65"
     assert isinstance(config.model, ModelConfig)
+    assert isinstance(config.optimizer, SGDConfig)
     assert (config.iterations, config.batch_size, config.transform.crop) == (30000, 16, 513)
     assert (config.optimizer.lr, config.optimizer.momentum, config.optimizer.weight_decay) == (0.007, 0.9, 4e-5)
     for number in (41, 71):

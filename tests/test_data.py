@@ -353,7 +353,7 @@ def test_a_damaged_image_in_a_worker_is_one_line(shapes_root: Path, tmp_path: Pa
     for workers in (0, 1):
         with pytest.raises(UserError, match=r"^\S+broken\.jpg: not an image, or of an unknown format$"):
             list(training_batches(stream, start=0, stop=1, batch_size=2, workers=workers, pin_memory=False))
-    items = [item for batch in whole_images(dataset, batch_size=3, workers=0) for item in batch]
+    items = [item for batch in whole_images(dataset, range(len(dataset)), batch_size=3, workers=0) for item in batch]
     assert len(items) == 8
     assert all(isinstance(item, UserError) for item in items)
 

@@ -1,91 +1,34 @@
-"""The paper's optimiser, the loss, and a run that resumes to the same bits."""
+"""What a run computes, and what it refuses; test_resume.py stops and continues it, test_distributed.py shares it."""
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from segapp.classes import voc_palette
+from segapp.classes import IGNORE_INDEX, voc_palette
 from segapp.cli import read_config
 from segapp.config import save_config
+from segapp.data.crops import training_batches
+from segapp.devices import to_network_input
+from segapp.distributed import ALONE
 from segapp.errors import UserError
 from segapp.images import write_mask
 from segapp.models.deeplabv3plus import build_model
+from segapp.models.layers import ConvBN, freeze_bn
 from segapp.tasks.train import read_train_config
 from segapp.training.config import TrainConfig
-from segapp.training.journal import Journal
 from segapp.training.loop import train
-from segapp.training.loss import cross_entropy
-from segapp.training.optim import OptimizerConfig, build_optimizer, lr_factor
-from segapp.training.state import load_state
-from segapp.weights.checkpoint import load_model, read_network_info, save_checkpoint
-from tests.networks import small
-
-PAPER = OptimizerConfig(
-    lr=0.007, momentum=0.9, nesterov=False, weight_decay=4e-5, bias_lr_factor=2, power=0.9, warmup_iterations=0
-)
-
-
-def test_parameter_groups_are_the_papers() -> None:
-    """By name: what decays, what does not, and what runs at twice the rate (REFERENCE, section 3)."""
-    model = build_model(small(), 3)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    settings = {}
-    for group in build_optimizer(model, PAPER).param_groups:
-        for parameter in group["params"]:
-            assert id(parameter) not in settings
-            settings[id(parameter)] = (group["lr"], group["weight_decay"])
-    assert settings.keys() == names.keys()
-    for key, name in names.items():
-        dense = ("conv.weight", "conv_pw.weight", "logits.weight")
-        expected = (0.014, 0.0) if name == "logits.bias" else (0.007, 4e-5 if name.endswith(dense) else 0.0)
-        assert settings[key] == pytest.approx(expected), name
-
-
-def test_loss_with_class_weights_is_torchs_own() -> None:
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, 4, 9, 9, generator=generator, requires_grad=True)
-    labels = torch.randint(0, 4, (2, 9, 9), generator=generator)
-    labels[0, :3] = 255
-    weights = torch.tensor([0.2, 1.0, 0.0, 5.0])
-    expected = F.cross_entropy(logits, labels, weights, ignore_index=255)
-    assert cross_entropy(logits, labels, weights).item() == pytest.approx(expected.item(), rel=1e-6)
-    assert cross_entropy(logits, torch.full_like(labels, 255), weights).item() == 0
-    assert cross_entropy(logits, torch.full_like(labels, 2), weights).item() == 0, "a class of weight 0 alone"
-
-
-def test_poly_and_warm_up() -> None:
-    assert lr_factor(0, 30000, PAPER) == 1
-    assert lr_factor(15000, 30000, PAPER) == pytest.approx(0.5358867, abs=1e-6)  # 0.5 ** 0.9
-    assert lr_factor(29999, 30000, PAPER) == pytest.approx((1 / 30000) ** 0.9)
-    warm = PAPER.model_copy(update={"warmup_iterations": 3, "power": 0.0})
-    assert [lr_factor(i, 100, warm) for i in range(5)] == [0.25, 0.5, 0.75, 1, 1]
-
-
-def test_loss_is_the_mean_over_valid_pixels_at_the_label_size() -> None:
-    logits = torch.randn(2, 4, 5, 7, requires_grad=True)
-    labels = torch.randint(0, 4, (2, 17, 25), dtype=torch.uint8)
-    labels[0, :9] = 255
-    full = F.interpolate(logits, (17, 25), mode="bilinear", align_corners=True)
-    log_p = full.log_softmax(1).permute(0, 2, 3, 1)[labels != 255]
-    by_hand = -log_p[torch.arange(len(log_p)), labels[labels != 255].long()].mean()
-    assert cross_entropy(logits, labels).item() == pytest.approx(by_hand.item(), rel=1e-5)
-
-
-def test_a_batch_without_a_valid_pixel_has_loss_zero() -> None:
-    logits = torch.randn(1, 3, 5, 5, requires_grad=True)
-    loss = cross_entropy(logits, torch.full((1, 9, 9), 255, dtype=torch.uint8))
-    loss.backward()  # type: ignore[no-untyped-call]
-    assert loss.item() == 0
-    assert logits.grad is not None
-    assert not logits.grad.any()
-
+from segapp.training.losses import Loss
+from segapp.training.setup import read_data, training_stream
+from segapp.training.update import Part, Updater
+from segapp.weights.checkpoint import checkpoint_folders, load_model, read_network_info
+from tests.networks import randomise
 
 TINY = [
     "experiment=demo",
@@ -113,47 +56,18 @@ def tiny(root: Path, *more: str) -> TrainConfig:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    state: dict[str, torch.Tensor] = torch.load(folder / "state.pt", weights_only=True)["model"]
-    return state
+    """The network as the run left it."""
+    return load_file(checkpoint_folders(folder)[-1] / "weights.safetensors")
+
+
+def run_info(folder: Path) -> Any:
+    return read_network_info(checkpoint_folders(folder)[-1] / "weights.safetensors")
 
 
 def losses(folder: Path) -> list[float]:
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [record["iteration"] for record in records] == sorted(record["iteration"] for record in records)
     return [record["loss"] for record in records if "loss" in record]
-
-
-def test_resumed_run_equals_the_unbroken_one_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    for folder in (whole, broken):
-        folder.mkdir()
-    options = ["iterations=6", "validate_every=3", f"output={broken}"]
-    train(tiny(tmp_path / "data", *options), whole)
-
-    class Killed(BaseException):
-        pass
-
-    real = Journal.write
-
-    def write(self: Journal, iteration: int, values: dict[str, float]) -> None:
-        real(self, iteration, values)
-        if iteration == 5:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Journal, "write", write)
-        with pytest.raises(Killed):
-            train(tiny(tmp_path / "data", *options), broken)
-    assert len(losses(broken)) == 5
-
-    save_config(broken, tiny(tmp_path / "data", *options))
-    config = read_train_config([f"resume={broken}"])
-    assert config.output == broken
-    train(config, broken)
-    assert losses(broken) == losses(whole)
-    expected = weights(whole)
-    for name, tensor in weights(broken).items():
-        assert torch.equal(tensor, expected[name]), name
 
 
 def test_resume_keeps_the_runs_config(tmp_path: Path) -> None:
@@ -172,29 +86,6 @@ def test_resume_keeps_the_runs_config(tmp_path: Path) -> None:
         read_train_config([f"resume={tmp_path / 'nowhere'}"])
 
 
-def test_damaged_state_is_told(tmp_path: Path) -> None:
-    model = build_model(small(), 3)
-    optimizer = build_optimizer(model, PAPER)
-    for content in (b"", b"hello", b"PK\x03\x04" + bytes(100), b"\x80\x02."):
-        (tmp_path / "state.pt").write_bytes(content)
-        with pytest.raises(UserError, match=r"state\.pt: damaged"):
-            load_state(tmp_path / "state.pt", model=model, optimizer=optimizer)
-    with pytest.raises(UserError, match="nothing to resume from"):
-        load_state(tmp_path / "none.pt", model=model, optimizer=optimizer)
-
-
-def test_state_runs_no_code(tmp_path: Path) -> None:
-    class Evil:
-        def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
-            return Path.touch, (Path(tmp_path / "pwned"),)  # type: ignore[return-value]
-
-    torch.save({"model": Evil()}, tmp_path / "state.pt")
-    model = build_model(small(), 3)
-    with pytest.raises(UserError, match="damaged"):
-        load_state(tmp_path / "state.pt", model=model, optimizer=build_optimizer(model, PAPER))
-    assert not (tmp_path / "pwned").exists()
-
-
 def test_checkpoint_initialises_and_remembers_what_was_seen(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
@@ -205,13 +96,10 @@ def test_checkpoint_initialises_and_remembers_what_was_seen(tmp_path: Path) -> N
     assert info.splits_seen == ("shapes train",)
     assert info.canvas == 65
     resumed = tiny(tmp_path / "data", "iterations=1", "optimizer.lr=1e-30", f"checkpoint={first}", f"resume={second}")
-    save_checkpoint(
-        second / "last.safetensors",
-        load_model(second / "best.safetensors")[0],
-        info.model_copy(update={"splits_seen": ("coco",)}),
-    )
+    last = checkpoint_folders(second)[-1] / "weights.safetensors"
+    save_file(load_file(last), last, info.model_copy(update={"splits_seen": ("coco",)}).as_metadata())
     train(resumed.model_copy(update={"iterations": 2}), second)
-    assert read_network_info(second / "last.safetensors").splits_seen == ("coco", "shapes train")
+    assert run_info(second).splits_seen == ("coco", "shapes train")
     a, b = weights(first), weights(second)
     assert torch.allclose(a["logits.weight"], b["logits.weight"])
     with pytest.raises(UserError, match="another architecture"):
@@ -221,12 +109,28 @@ def test_checkpoint_initialises_and_remembers_what_was_seen(tmp_path: Path) -> N
 def test_a_loss_that_is_not_finite_stops_the_run_with_a_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("segapp.training.loop.cross_entropy", lambda logits, labels, weights: logits.sum() * math.nan)
-    for options in (["log_every=1"], ["log_every=9", "validate_every=1"]):
-        with pytest.raises(UserError, match=r"loss is nan at iteration 1; lower optimizer\.lr"):
+    monkeypatch.setattr(Loss, "__call__", lambda self, logits, labels, counts: logits.sum() * math.nan)
+    for options, what in ((["log_every=1"], "the loss is nan"), (["log_every=9", "save_every=1"], "a weight is not")):
+        with pytest.raises(UserError, match=rf"{what}.* at iteration 1; lower optimizer\.lr.* no checkpoint"):
             train(tiny(tmp_path / "data", "iterations=3", *options), tmp_path)
-        assert not list(tmp_path.glob("*.safetensors"))
-        assert not (tmp_path / "state.pt").exists()
+        assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_the_last_good_checkpoint_outlives_a_loss_that_is_not_finite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Loss.__call__
+
+    def infinite_from_the_third(self: Loss, logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
+        calls.append(1)
+        return real(self, logits, labels, counts) * (math.inf if len(calls) > 2 else 1)
+
+    calls: list[int] = []
+    monkeypatch.setattr(Loss, "__call__", infinite_from_the_third)
+    with pytest.raises(UserError, match=r"loss is inf at iteration 3; .*resume=.* continues after iteration 2"):
+        train(tiny(tmp_path / "data", "iterations=9", "save_every=1"), tmp_path)
+    assert [each.name for each in checkpoint_folders(tmp_path)] == ["0000001", "0000002"]
+    assert all(torch.isfinite(each).all() for each in weights(tmp_path).values())
 
 
 @pytest.mark.parametrize(
@@ -240,27 +144,6 @@ def test_mistakes_are_told_before_anything_is_written(tmp_path: Path, mistake: s
     assert not list(out.iterdir())
 
 
-def test_one_batch_is_learnt_by_heart() -> None:
-    """The loop's own pieces bring the loss of one batch down: gradients reach every layer."""
-    torch.manual_seed(0)
-    model: nn.Module = build_model(small(aspp__dropout=0.0), 3).train()
-    optimizer = build_optimizer(model, PAPER.model_copy(update={"lr": 0.05}))
-    x = torch.rand(4, 3, 33, 33) - 0.5
-    labels = torch.zeros(4, 33, 33, dtype=torch.uint8)
-    for i in range(4):
-        x[i, :, :, 8 * i : 8 * i + 9] += 0.5
-        labels[i, :, 8 * i : 8 * i + 9] = 1
-    history = []
-    for _ in range(30):
-        loss = cross_entropy(model(x), labels)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        history.append(loss.item())
-    assert history[-1] < 0.6 * history[0]
-    assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
-
-
 def test_a_validation_set_of_nothing_but_void_has_no_miou(tmp_path: Path) -> None:
     config = tiny(tmp_path / "data", "iterations=2", "validate_every=1")
     masks = config.data.dataset("val").masks
@@ -268,7 +151,214 @@ def test_a_validation_set_of_nothing_but_void_has_no_miou(tmp_path: Path) -> Non
     for mask in masks:
         write_mask(mask, np.full((64, 64), 255, np.uint8), voc_palette())
     evaluation = train(config, tmp_path)
+    assert evaluation is not None
     assert math.isnan(evaluation.scores.miou)
     assert read_network_info(tmp_path / "best.safetensors").miou is None
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [record["miou"] for record in records if "miou" in record] == [None, None]
+
+
+def test_without_validation_the_last_weights_are_what_the_run_gives(tmp_path: Path) -> None:
+    assert train(tiny(tmp_path / "data", "iterations=2", "validate_every=null", "data.val=1"), tmp_path) is None
+    assert not (tmp_path / "best.safetensors").exists()
+    assert run_info(tmp_path).iteration == 2
+    assert run_info(tmp_path).miou is None
+
+
+def test_the_last_checkpoints_and_the_best_are_kept(tmp_path: Path) -> None:
+    train(tiny(tmp_path / "data", "iterations=7", "save_every=2", "keep=3", "validate_every=5"), tmp_path)
+    assert [each.name for each in checkpoint_folders(tmp_path)] == ["0000005", "0000006", "0000007"]
+    assert {each.name for each in checkpoint_folders(tmp_path)[0].iterdir()} == {"weights.safetensors", "state.pt"}
+    assert sorted(each.name for each in (tmp_path / "pictures").iterdir()) == ["0000005.png", "0000007.png"]
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    scored = {record["iteration"]: record["miou"] for record in records if "miou" in record}
+    best = read_network_info(tmp_path / "best.safetensors")
+    assert best.miou == max(scored.values()) == scored[best.iteration or 0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["workers=2"],
+        ["model.activation_checkpointing=true"],
+        ["data.cache=memory"],
+        ["deterministic=true"],
+    ],
+)
+def test_the_first_losses_are_the_same_to_the_bit(
+    tmp_path_factory: pytest.TempPathFactory, first_losses: list[float], options: list[str]
+) -> None:
+    folder = tmp_path_factory.mktemp("run")
+    train(tiny(folder / "data", "iterations=20", "validate_every=null", "save_every=99", *options), folder)
+    torch.use_deterministic_algorithms(False)
+    assert losses(folder) == first_losses
+
+
+@pytest.fixture(scope="module")
+def first_losses(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    folder = tmp_path_factory.mktemp("first")
+    train(tiny(folder / "data", "iterations=20", "validate_every=null", "save_every=99"), folder)
+    found = losses(folder)
+    assert len(found) == len(set(found)) == 20
+    return found
+
+
+def updated(parts: list[Part], *options: str) -> tuple[dict[str, Tensor], Updater]:
+    """A network after one update by a batch in these parts; BN frozen and no dropout, unless the options say else."""
+    config = tiny(
+        Path("unused"),
+        f"accumulate={len(parts)}",
+        "batch_norm=frozen",
+        "model.aspp.dropout=0",
+        "optimizer.lr=1.0",
+        "schedule.warmup_iterations=0",
+        *options,
+    )
+    torch.manual_seed(0)
+    model = build_model(config.model, 7)
+    randomise(model)
+    if config.batch_norm == "frozen":
+        freeze_bn(model)
+    model.train()
+    updater = Updater(model, config, Loss(config.loss), device=torch.device("cpu"), processes=ALONE)
+    updater(1, parts)
+    return {name: each.detach() for name, each in model.state_dict().items()}, updater
+
+
+def batch_of_uneven_images(size: int) -> tuple[Tensor, Tensor]:
+    """Each image with another number of labelled pixels; the last with none."""
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (size, 33, 33, 3), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, 7, (size, 33, 33), dtype=torch.uint8, generator=generator)
+    for index in range(size):
+        labels[index, : 33 * index // (size - 1)] = IGNORE_INDEX
+    return images, labels
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "hard_pixels", "dice", "lovasz"])
+def test_a_batch_in_parts_gives_the_update_of_the_whole(loss: str) -> None:
+    images, labels = batch_of_uneven_images(16)
+    whole, updater = updated([(images, labels)], f"loss={loss}", "optimizer.clip_norm=0.5")
+    parts = [(images[at : at + 4], labels[at : at + 4]) for at in range(0, 16, 4)]
+    divided, other = updated(parts, f"loss={loss}", "optimizer.clip_norm=0.5")
+    start = updated([(images, torch.full_like(labels, IGNORE_INDEX))], f"loss={loss}", "optimizer.weight_decay=0")[0]
+    for name, each in whole.items():
+        if each.is_floating_point():
+            moved = (each - start[name]).abs().max()
+            assert (divided[name] - each).abs().max() <= 2e-4 * moved + 1e-7, name
+    assert updater.figures()["loss"] == pytest.approx(other.figures()["loss"], rel=1e-5)
+    assert updater.figures()["grad_norm"] == pytest.approx(other.figures()["grad_norm"], rel=1e-4)
+    means = [updated([part], f"loss={loss}")[1].figures()["loss"] for part in parts]
+    assert abs(sum(means) / 4 - updater.figures()["loss"]) > 1e-3, "a mean of means would be another figure"
+
+
+def test_a_batch_without_a_valid_pixel_is_counted_and_moves_nothing_but_what_decays() -> None:
+    images, labels = batch_of_uneven_images(4)
+    after, updater = updated([(images, torch.full_like(labels, IGNORE_INDEX))], "optimizer.weight_decay=0")
+    assert updater.figures() == {"loss": 0, "lr": 1, "void_batches": 1}
+    labelled, other = updated([(images, labels)], "optimizer.lr=1e-30")
+    assert other.figures()["void_batches"] == 0
+    for name, each in after.items():
+        assert torch.allclose(each, labelled[name], rtol=0, atol=1e-20), name
+
+
+def test_gradients_are_clipped_to_the_norm() -> None:
+    """With plain SGD the step is the gradient: its norm over all parameters is the bound."""
+    batch = batch_of_uneven_images(4)
+    plain = ["optimizer.momentum=0", "optimizer.weight_decay=0", "optimizer.bias_lr_factor=1"]
+    start, _ = updated([batch], "optimizer.lr=1e-30", *plain)
+    for bound in (0.01, 1e6):
+        after, updater = updated([batch], f"optimizer.clip_norm={bound}", *plain)
+        steps = [(after[name] - start[name]).square().sum() for name in start if after[name].is_floating_point()]
+        norm = torch.stack(steps).sum().sqrt().item()
+        assert norm == pytest.approx(min(bound, updater.figures()["grad_norm"]), rel=1e-3)
+
+
+def test_frozen_statistics_do_not_move_and_train_cannot_thaw_them() -> None:
+    batch = batch_of_uneven_images(4)
+    _, updater = updated([batch])
+    updater.model.eval().train()
+    updater(2, [batch])
+    moved, _ = updated([batch], "batch_norm=train")
+    start = updated([batch], "optimizer.lr=1e-30")[0]
+    for name, each in updater.model.state_dict().items():
+        if "running" in name or "tracked" in name:
+            assert torch.equal(each, start[name]), name
+            assert not torch.equal(moved[name], start[name]), name
+        elif ".bn" in name:
+            assert not torch.equal(each, start[name]), "scale and shift go on learning"
+
+
+def test_the_average_is_exponential() -> None:
+    batch = batch_of_uneven_images(4)
+    _, updater = updated([batch], "ema=0.75", "optimizer.lr=0.1", "batch_norm=train")
+    assert updater.averaged is not None
+    expected = {name: each.clone() for name, each in updater.model.state_dict().items()}  # the first is copied
+    for iteration in (2, 3, 4):
+        updater(iteration, [batch])
+        for name, each in updater.model.state_dict().items():
+            expected[name] = 0.75 * expected[name] + 0.25 * each
+    for name, each in updater.averaged.module.state_dict().items():
+        if each.is_floating_point():
+            assert torch.allclose(each, expected[name], rtol=1e-5, atol=1e-6), name
+
+
+def test_the_average_is_scored_saved_and_the_better_one_is_the_best(tmp_path: Path) -> None:
+    config = tiny(tmp_path / "data", "iterations=4", "validate_every=2", "ema=0.5")
+    train(config, tmp_path)
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    scored = [(record["miou"], record["ema_miou"]) for record in records if "miou" in record]
+    assert len(scored) == 2
+    assert read_network_info(tmp_path / "best.safetensors").miou == max(map(max, scored))
+    averaged = load_file(checkpoint_folders(tmp_path)[-1] / "averaged.safetensors")
+    assert not torch.equal(averaged["logits.weight"], weights(tmp_path)["logits.weight"])
+
+
+def test_recomputed_statistics_are_the_plain_mean(tmp_path: Path) -> None:
+    """Of a layer whose input no other BN reaches: torch's own batch statistics of the same crops, averaged."""
+    config = tiny(tmp_path / "data", "iterations=1", "recompute_bn=3", "optimizer.lr=1e-30", "batch_size=8")
+    train(config, tmp_path)
+    model, _ = load_model(tmp_path / "best.safetensors")
+    stream = training_stream(config, read_data(config))
+    means, variances = [], []
+    first = model.encoder.stem[0]
+    assert isinstance(first, ConvBN)
+    for images, _ in training_batches(stream, start=1, stop=4, batch_size=8, workers=0, pin_memory=False):
+        seen = first.conv(to_network_input(images))
+        means.append(seen.mean((0, 2, 3)))
+        variances.append(seen.var((0, 2, 3)))
+    assert torch.allclose(first.bn.running_mean, torch.stack(means).mean(0), atol=1e-5)  # type: ignore[arg-type]
+    assert torch.allclose(first.bn.running_var, torch.stack(variances).mean(0), rtol=1e-4)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_low_precision_trains(tmp_path: Path, precision: str) -> None:
+    train(tiny(tmp_path / "data", "iterations=3", "validate_every=null", f"precision={precision}"), tmp_path)
+    assert all(map(math.isfinite, losses(tmp_path)))
+    assert all(each.dtype in (torch.float32, torch.int64) for each in weights(tmp_path).values())
+
+
+def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="batch_size=2 cannot be divided among 1 processes with accumulate=3"):
+        train(tiny(tmp_path / "data", "accumulate=3"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["batch_norm=frozen", "recompute_bn=5"], "recompute_bn counts the statistics"),
+        (["resume=auto"], "resume=auto needs output=DIR"),
+        (["validate_every=null", "colour_baseline=true"], "colour_baseline is scored in validation"),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused(tmp_path: Path, options: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        tiny(tmp_path / "data", *options)
+
+
+def test_few_images_for_bn_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    warning = "each BN sees 4 images at a time"
+    for options, expected in (["accumulate=2"], True), (["accumulate=2", "batch_norm=frozen"], False), ([], False):
+        caplog.clear()
+        train(tiny(tmp_path / "data", "iterations=1", "validate_every=null", "batch_size=8", *options), tmp_path)
+        assert (warning in caplog.text) == expected

@@ -75,28 +75,47 @@ def _tensor(array: npt.NDArray[np.uint8]) -> Tensor:
 
 
 def training_batches(
-    stream: TrainingStream, *, start: int, stop: int, batch_size: int, workers: Workers, pin_memory: bool
+    stream: TrainingStream,
+    *,
+    start: int,
+    stop: int,
+    batch_size: int,
+    workers: Workers,
+    pin_memory: bool,
+    parts: int = 1,
+    share: int = 0,
+    shares: int = 1,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches `start` to `stop`: images N x C x C x 3 and labels N x C x C, uint8.
+
+    Args:
+        parts: each batch comes in so many, one after the other.
+        share, shares: which of how many equal shares of each batch to give.
 
     Raises:
         UserError: an image or mask cannot be read.
     """
     loader = DataLoader(
         stream,
-        batch_size=batch_size,
-        sampler=range(start * batch_size, stop * batch_size),
+        batch_sampler=_positions(start, stop, batch_size, parts, share, shares),
         num_workers=worker_count(workers),
         collate_fn=_stack,
         pin_memory=pin_memory,
         worker_init_fn=start_worker,
         generator=torch.Generator(),  # the default one is the network's: a resumed run must find it unmoved
-        drop_last=True,
     )
     for batch in loader:
         if isinstance(batch, UserError):
             raise batch
         yield batch
+
+
+def _positions(start: int, stop: int, batch_size: int, parts: int, share: int, shares: int) -> Iterator[list[int]]:
+    size = batch_size // (parts * shares)
+    for batch in range(start, stop):
+        for part in range(share * parts, (share + 1) * parts):
+            first = batch * batch_size + part * size
+            yield list(range(first, first + size))
 
 
 def _stack(crops: list[tuple[Tensor, Tensor] | UserError]) -> tuple[Tensor, Tensor] | UserError:

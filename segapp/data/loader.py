@@ -1,6 +1,8 @@
 """Whole images from a data set, read by worker processes; everything is picklable, so they may be spawned."""
 
 import os
+import signal
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import cv2
@@ -31,11 +33,14 @@ class WholeImages(Dataset[Sample | UserError]):
             return error
 
 
-def whole_images(dataset: SegmentationDataset, *, batch_size: int, workers: Workers) -> DataLoader[Sample | UserError]:
-    """Lists of up to `batch_size` samples or errors, in the data set's order."""
+def whole_images(
+    dataset: SegmentationDataset, indices: Sequence[int], *, batch_size: int, workers: Workers
+) -> DataLoader[Sample | UserError]:
+    """Lists of up to `batch_size` samples or errors: the images of these indices, in their order."""
     return DataLoader(
         WholeImages(dataset),
         batch_size=batch_size,
+        sampler=indices,
         num_workers=worker_count(workers),
         collate_fn=list,
         worker_init_fn=start_worker,
@@ -62,3 +67,5 @@ def start_worker(worker: int) -> None:
     The main process, which loads where there are no workers, keeps OpenCV's threads: nothing else runs meanwhile.
     """
     cv2.setNumThreads(0)  # the workers are the parallelism
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the main process ends the workers
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # and so must be able to: a forked one has its handler

@@ -16,6 +16,7 @@ from segapp.config import Config, Words
 from segapp.data.dataset import Sample, SegmentationDataset, check_size
 from segapp.data.loader import Workers, whole_images
 from segapp.data.splits import overlapping
+from segapp.distributed import ALONE, Processes
 from segapp.errors import UserError
 from segapp.evaluation.confusion import ConfusionMatrix, Scores, ratio
 from segapp.images import read_mask
@@ -101,12 +102,14 @@ def evaluate(
     config: EvalConfig,
     workers: Workers,
     device: torch.device | str = "cpu",
+    processes: Processes = ALONE,
 ) -> Evaluation:
     """One dataset-wide confusion matrix over whole images (arXiv:1802.02611, section 4; 255 ignored).
 
     Args:
         label: gives labels on `device`.
         protocol: how `label` shows images to a network, in words.
+        processes: share the images, each of which is scored once; all get the whole result.
 
     Raises:
         UserError: the data set has no labels, or lacks a class named in `config.classes`.
@@ -117,36 +120,52 @@ def evaluate(
     matrix = ConfusionMatrix(len(dataset.classes), device)
     scored: list[int] = []
     areas: list[Tensor] = []  # of each image: 3 x K pixels, right, true and predicted
-    problems: list[str] = []
-    index = -1
-    with progress_bar(len(dataset), f"scoring {dataset.name}", "image", leave=False) as progress:
-        for items in whole_images(dataset, batch_size=config.batch_size, workers=workers):
+    problems: list[tuple[int, str]] = []
+    indices = range(processes.rank, len(dataset), processes.size)
+    index = indices.start - indices.step
+    with progress_bar(len(indices), f"scoring {dataset.name}", "image", leave=False) as progress:
+        for items in whole_images(dataset, indices, batch_size=config.batch_size, workers=workers):
             samples = []
             for item in items:
-                index += 1
+                index += indices.step
                 if isinstance(item, UserError):
-                    problems.append(str(item))
+                    problems.append((index, str(item)))
                 else:
                     samples.append((index, item))
             labelled = label([sample for _, sample in samples]) if samples else []
             for (at, sample), labels in zip(samples, labelled, strict=True):
                 if isinstance(labels, UserError):
-                    problems.append(str(labels))
+                    problems.append((at, str(labels)))
                     continue
                 counts = matrix.update(torch.from_numpy(sample.label).to(device), labels)
                 areas.append(torch.stack([counts.diagonal(), counts.sum(1), counts.sum(0)]))
                 scored.append(at)
             progress.update(len(items))
-    mious = _image_mious(areas)
+    shares = processes.gather((matrix.compute(), scored, _image_mious(areas), problems))
+    matrices, *lists = zip(*shares, strict=True)
+    order = np.argsort(np.concatenate(lists[0]))
+    places, mious = (np.concatenate(each)[order] for each in lists[:2])
+    examples = show(dataset, label, places[_chosen(mious, config.examples)]) if processes.main else []
+    told = [text for _, text in sorted(each for share in lists[2] for each in share)]
+    return Evaluation(dataset.name, Scores(dataset.classes, sum(matrices)), len(mious), told, protocol, examples)
+
+
+def show(dataset: SegmentationDataset, label: Labeller, indices: Iterable[int]) -> list[Example]:
+    """These images with their truths and predictions; what cannot be read or labelled is left out."""
     examples = []
-    for place in _chosen(mious, config.examples):
-        sample = dataset[scored[place]]
+    for index in indices:
+        try:
+            sample = dataset[int(index)]
+        except UserError:  # the evaluation names it
+            continue
         labels = label([sample])[0]
-        assert sample.label is not None
-        assert isinstance(labels, Tensor)
-        examples.append(Example(sample.id, sample.image, sample.label, labels.cpu().numpy(), float(mious[place])))
-    scores = Scores(dataset.classes, matrix.compute())
-    return Evaluation(dataset.name, scores, len(scored), problems, protocol, examples)
+        if sample.label is None or isinstance(labels, UserError):
+            continue
+        truth, found = torch.from_numpy(sample.label), labels.cpu()
+        counts = ConfusionMatrix(len(dataset.classes)).update(truth, found)
+        miou = float(_image_mious([torch.stack([counts.diagonal(), counts.sum(1), counts.sum(0)])])[0])
+        examples.append(Example(sample.id, sample.image, sample.label, found.numpy(), miou))
+    return examples
 
 
 def check_classes(config: EvalConfig, dataset: SegmentationDataset) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -53,7 +54,12 @@ class BatchNorm2d(nn.BatchNorm2d):
     So a batch of one image trains, with the image pooling's 1 x 1 map.
     """
 
+    frozen = False
+    """Normalises by the running statistics, which do not move, in training, too; see `freeze_bn`."""
     _told = False
+
+    def train(self, mode: bool = True) -> Self:
+        return super().train(mode and not self.frozen)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and x.numel() == x.shape[1]:
@@ -62,6 +68,17 @@ class BatchNorm2d(nn.BatchNorm2d):
                 log.warning("a batch of one image: a BN with one value a channel uses its running statistics")
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
         return super().forward(x)
+
+
+def freeze_bn(network: nn.Module) -> None:
+    """Keeps every BN's running statistics for good, whatever `train()` says; its scale and shift go on learning.
+
+    As fine_tune_batch_norm=False in research/deeplab (core/feature_extractor.py: is_training alone changes).
+    """
+    for module in network.modules():
+        if isinstance(module, BatchNorm2d):
+            module.frozen = True
+            module.eval()
 
 
 class ConvBN(nn.Module):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -158,11 +159,13 @@ class AlignedXception(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.stem(x)
         for i, block in enumerate(self.blocks):
-            if self.activation_checkpointing and self.training:
+            if not (self.activation_checkpointing and self.training):
+                x, tap = block(x)
+            elif torch.compiler.is_compiling():  # counts a batch once by itself, and knows no such contexts
+                x, tap = checkpoint(block, x, use_reentrant=False)
+            else:
                 contexts = partial(_recompute_contexts, block)
                 x, tap = checkpoint(block, x, use_reentrant=False, context_fn=contexts)
-            else:
-                x, tap = block(x)
             if i == self.low_level:
                 low_level = tap
         return low_level, x
@@ -175,7 +178,7 @@ def _recompute_contexts(block: nn.Module) -> tuple[AbstractContextManager[None],
 @contextmanager
 def _still(block: nn.Module) -> Iterator[None]:
     """Keeps the recomputation of a checkpointed block from counting its batch into the BN statistics twice."""
-    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum, norm.num_batches_tracked = 0.0, None

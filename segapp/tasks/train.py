@@ -2,7 +2,8 @@
 
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,39 +12,83 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from segapp.cli import PARTIAL, output_folder, read_config, validate
+from segapp.config import as_typed
+from segapp.devices import pick_device
+from segapp.distributed import Processes, processes
 from segapp.errors import UserError
+from segapp.evaluation.evaluate import Evaluation
 from segapp.pages.results import print_results, write_results
+from segapp.pages.run import write_run_page
 from segapp.training.config import TrainConfig
 from segapp.training.loop import colour_table_miou, train
+from segapp.weights.checkpoint import BEST, run_weights
 
-RESUME_MAY_CHANGE = ("data.root", "data.cache", "device", "workers", "log_every", "validate_every")
+RESUME_MAY_CHANGE = frozenset(
+    {
+        "data.root",
+        "data.cache",
+        "device",
+        "workers",
+        "log_every",
+        "validate_every",
+        "save_every",
+        "keep",
+        "pictures",
+        "offline",
+    }
+)
 """Keys that do not change what a run computes from iteration to iteration."""
 
 
 def train_and_report(overrides: list[str]) -> int:
     """Trains, scores the best checkpoint, and leaves a report. Returns the exit status."""
     config = read_train_config(overrides)
+    with (
+        processes(gpu=pick_device(config.device).type == "cuda") as job,
+        run_folder(config, job) as output,
+    ):
+        evaluation = train(config, output, job)
+        complete = evaluation is None or evaluation.complete
+        if job.main:
+            report(config, output, evaluation, overrides)
+    return 0 if complete else PARTIAL
+
+
+@contextmanager
+def run_folder(config: TrainConfig, job: Processes) -> Iterator[Path]:
+    """The main process makes it, and tells the others which."""
+    if not job.main:
+        yield job.from_main(Path())
+        return
     if config.output is not None and config.resume is None:
         _clear(config.output)
     with output_folder(config.output, "train", config.name) as output:
-        evaluation = train(config, output)
+        yield job.from_main(output)
+
+
+def report(config: TrainConfig, output: Path, evaluation: Evaluation | None, overrides: Sequence[str]) -> None:
+    """Writes the report, and prints the figures and what to do next."""
+    colour_table = None
+    if evaluation is not None:
         colour_table = colour_table_miou(config) if config.colour_baseline else None
-        source = {"checkpoint": str(output / "best.safetensors"), "data": evaluation.dataset}
+        source = {"checkpoint": str(output / BEST), "data": evaluation.dataset}
         write_results(output, evaluation, config.eval, title=config.name, source=source, colour_table=colour_table)
-    print_results(evaluation, config.eval, colour_table)
-    print()
-    print(f"report      {output / 'report.html'}")
-    if evaluation.examples:
-        print(f"pictures    {output / 'pictures.png'}")
-    print(f"checkpoint  {output / 'best.safetensors'}")
+    write_run_page(output)
+    if evaluation is not None:
+        print_results(evaluation, config.eval, colour_table)
+        print()
+        print(f"report      {output / 'report.html'}")
+        if evaluation.examples:
+            print(f"pictures    {output / 'pictures.png'}")
+    print(f"run         {output / 'run.html'}")
+    print(f"checkpoint  {run_weights(output)}")
     print(f"curves      uv run tensorboard --logdir {output}")
     print()
     print(f"next: segment a picture     uv run python tools/predict.py IMAGE checkpoint={output}")
-    if config.resume is None:  # whose call alone names the data's config
+    if evaluation is not None and config.resume in (None, "auto"):  # whose call alone names the data's config
         print(f"      evaluate it again     {again(config, output, overrides)}")
     if config.data.name == "shapes":
         print("      train on PASCAL VOC   uv run python tools/train.py model=deeplabv3plus_xception (data/README.md)")
-    return 0 if evaluation.complete else PARTIAL
 
 
 def again(config: TrainConfig, output: Path, overrides: Sequence[str]) -> str:
@@ -55,27 +100,24 @@ def again(config: TrainConfig, output: Path, overrides: Sequence[str]) -> str:
 
 
 def read_train_config(overrides: Sequence[str]) -> TrainConfig:
-    """The config of a new run, or with resume=DIR that of the run in DIR.
+    """The config of a new run; with resume=DIR that of the run in DIR; with resume=auto as given, and the same as that
+    of the run in output=DIR if there is one.
 
     Raises:
         UserError: an unknown or unfit key; no run in DIR; a key that a resumed run keeps.
     """
     resume = next((each.partition("=")[2] for each in overrides if each.startswith("resume=")), "null")
-    if resume == "null":
-        return read_config("train", overrides, TrainConfig)
-    folder = Path(resume).expanduser()
-    try:
-        values: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"resume={resume}: no run to resume there ({error.strerror})") from None
-    except (yaml.YAMLError, ValueError):
-        values = {}
-    if not isinstance(values, dict) or not values:
-        raise UserError(f"{folder / 'config.yaml'}: damaged") from None
+    if resume in ("null", "auto"):
+        config = read_config("train", overrides, TrainConfig)
+        if config.resume == "auto":
+            _check_same(config)
+        return config
+    folder = as_typed(resume)
+    values = _saved_config(folder)
     changes = [each for each in overrides if not each.startswith("resume=")]
     for change in changes:
         if change.partition("=")[0] not in RESUME_MAY_CHANGE:
-            may = ", ".join(RESUME_MAY_CHANGE)
+            may = ", ".join(sorted(RESUME_MAY_CHANGE))
             raise UserError(f"{change}: a resumed run keeps its config; only {may} may change")
     try:
         merged = OmegaConf.merge(OmegaConf.create(values), OmegaConf.from_dotlist(changes))
@@ -85,7 +127,50 @@ def read_train_config(overrides: Sequence[str]) -> TrainConfig:
     return validate(OmegaConf.to_container(merged), TrainConfig)  # type: ignore[arg-type]
 
 
-LEFTOVERS = {"config.yaml", "log.txt", "metrics.jsonl", "tensorboard"}
+def _saved_config(folder: Path) -> dict[str, Any]:
+    """Raises:
+    UserError: no run there, or a damaged config.
+    """
+    try:
+        values = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"resume={folder}: no run to resume there ({error.strerror})") from None
+    except (yaml.YAMLError, ValueError):
+        values = None
+    if not isinstance(values, dict) or not values:
+        raise UserError(f"{folder / 'config.yaml'}: damaged")
+    return values
+
+
+def _check_same(config: TrainConfig) -> None:
+    """Raises:
+    UserError: output=DIR holds a run of another config, or no run but other files.
+    """
+    folder = config.output
+    assert folder is not None  # the config has seen to it
+    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if "config.yaml" not in present:
+        if present - {path.name for path in folder.glob(".*")}:  # of a write that was cut off
+            raise UserError(f"output={folder} holds files, but no run; name another folder")
+        return
+    here, there = _flat(config.model_dump(mode="json")), _flat(_saved_config(folder))
+    for key in sorted((here.keys() | there.keys()) - RESUME_MAY_CHANGE - {"resume", "output"}):
+        if here.get(key) != there.get(key):
+            raise UserError(
+                f"output={folder} holds a run with another config: {key} is {there.get(key)} there and "
+                f"{here.get(key)} here; name another folder, or give the same"
+            )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one, by dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+LEFTOVERS = {"config.yaml", "environment.json", "log.txt", "metrics.jsonl", "tensorboard"}
 """What a run that ended before its first checkpoint leaves: nothing that anyone could want."""
 
 

@@ -1,8 +1,8 @@
 """What a training run is made from."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from segapp.config import Config, UserPath
 from segapp.data import DataConfig
@@ -12,7 +12,9 @@ from segapp.devices import DeviceName, Precision
 from segapp.evaluation.evaluate import EvalConfig
 from segapp.inference.predictor import InferenceConfig
 from segapp.models.deeplabv3plus import ModelConfig
-from segapp.training.optim import OptimizerConfig
+from segapp.training.losses import LossConfig
+from segapp.training.optimizers import OptimizerConfig
+from segapp.training.schedules import ScheduleConfig
 
 
 class TrainConfig(Config):
@@ -22,22 +24,32 @@ class TrainConfig(Config):
     model: ModelConfig
     data: DataConfig
     transform: TransformConfig
+    loss: LossConfig
     optimizer: OptimizerConfig
+    schedule: ScheduleConfig
     inference: InferenceConfig
     eval: EvalConfig
-    class_weights: Literal["none", "balanced"]
     iterations: int = Field(gt=0)
     batch_size: int = Field(gt=0)
+    accumulate: int = Field(gt=0)
+    batch_norm: Literal["train", "frozen"]
+    recompute_bn: int = Field(ge=0)
+    ema: Annotated[float, Field(gt=0, lt=1)] | None
     seed: int = Field(ge=0, lt=2**63)
+    deterministic: bool
     device: DeviceName
     precision: Precision
+    compile: bool
     workers: Workers
-    validate_every: int = Field(gt=0)
+    validate_every: Annotated[int, Field(gt=0)] | None
+    save_every: int = Field(gt=0)
+    keep: int = Field(gt=0)
     log_every: int = Field(gt=0)
+    pictures: int = Field(ge=0, le=32)
     colour_baseline: bool
     checkpoint: str | None
     offline: bool
-    resume: UserPath | None
+    resume: Literal["auto"] | UserPath | None
     output: UserPath | None
 
     @field_validator("inference")
@@ -46,3 +58,13 @@ class TrainConfig(Config):
         if value.canvas == "trained":
             raise ValueError("only a checkpoint has a canvas of training; take inference=canvas or inference=full")
         return value
+
+    @model_validator(mode="after")
+    def _agree(self) -> "TrainConfig":
+        if self.batch_norm == "frozen" and self.recompute_bn:
+            raise ValueError("recompute_bn counts the statistics that batch_norm=frozen keeps; set one or the other")
+        if self.resume == "auto" and self.output is None:
+            raise ValueError("resume=auto needs output=DIR, the folder of the run to start or to continue")
+        if self.validate_every is None and self.colour_baseline:
+            raise ValueError("colour_baseline is scored in validation; validate_every=null has none")
+        return self

@@ -3,9 +3,13 @@
 import json
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from torch.utils.tensorboard import SummaryWriter
 
 from segapp.files import write_text
@@ -17,13 +21,14 @@ class Journal:
     Args:
         folder: the run's.
         start: iterations done; what a resumed run wrote after them is cut off.
+        validated: whether what it wrote in validation after iteration `start` stays.
     """
 
-    def __init__(self, folder: Path, start: int) -> None:
+    def __init__(self, folder: Path, start: int, *, validated: bool = True) -> None:
         path = folder / "metrics.jsonl"
         if path.exists():
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-            kept = [line for line in lines if _iteration(line) <= start]
+            kept = [line for line in lines if _belongs(line, start, validated)]
             write_text(path, "".join(f"{line}\n" for line in kept))
         self._lines = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
@@ -36,31 +41,44 @@ class Journal:
         for name, value in values.items():
             self._board.add_scalar(name, value, iteration)
 
+    def show(self, iteration: int, pictures: npt.NDArray[np.uint8]) -> None:
+        """`pictures`: H x W x 3 RGB."""
+        self._board.add_image("validation", pictures, iteration, dataformats="HWC")
+
     def close(self) -> None:
         self._lines.close()
         self._board.close()
 
 
-def _iteration(line: str) -> float:
+def _belongs(line: str, start: int, validated: bool) -> bool:
     try:
-        return float(json.loads(line)["iteration"])
+        record = json.loads(line)
+        return bool(record["iteration"] < start + ("miou" not in record or validated))
     except (ValueError, KeyError, TypeError):
-        return float("inf")  # the last line of a killed run
+        return False  # the last line of a killed run
 
 
 class Pace:
-    """Iterations and images since the last reset."""
+    """Images since the last reset, and the time that training waited for them."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        self.iterations = self.images = 0
+        self.images = 0
+        self._waited = 0.0
         self._since = time.perf_counter()
 
     def count(self, images: int) -> None:
-        self.iterations += 1
         self.images += images
 
-    def images_per_second(self) -> float:
-        return self.images / (time.perf_counter() - self._since)
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - start
+
+    def figures(self) -> dict[str, float]:
+        """Images a second, and the share of the time spent waiting for them, in [0, 1]."""
+        elapsed = time.perf_counter() - self._since
+        return {"images_per_second": self.images / elapsed, "data_wait": self._waited / elapsed}

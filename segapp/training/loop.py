@@ -2,226 +2,298 @@
 
 import logging
 import math
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import update_bn
 
+from segapp.classes import voc_palette
 from segapp.config import save_config
-from segapp.data.balance import class_weights
-from segapp.data.crops import TrainingStream, training_batches
-from segapp.data.dataset import Sample
-from segapp.data.memory import InMemory
-from segapp.data.options import check_network
-from segapp.data.sampling import ClassBalanced, Uniform
-from segapp.data.scan import scan_labels
-from segapp.data.splits import check_apart
-from segapp.devices import autocast, pick_device, to_network_input
-from segapp.errors import UserError
+from segapp.data.crops import training_batches
+from segapp.data.dataset import Sample, SegmentationDataset
+from segapp.devices import autocast, compute_dtype, to_network_input
+from segapp.distributed import ALONE, Processes
+from segapp.errors import Stopped, UserError
 from segapp.evaluation.colour_table import ColourTable
-from segapp.evaluation.evaluate import Evaluation, by_network, check_classes, evaluate, warn_of_seen
+from segapp.evaluation.evaluate import Evaluation, by_network, evaluate, show
+from segapp.files import write_json
+from segapp.flops import forward_flops, matmul_rate
+from segapp.images import write_image
 from segapp.inference.predictor import Predictor
 from segapp.logs import log_to_file, progress_bar
-from segapp.models.deeplabv3plus import build_model
+from segapp.pages.grid import picture_grid
+from segapp.pages.results import environment
+from segapp.pages.run import write_run_page
+from segapp.training.checkpoints import CheckpointWriter, Progress
 from segapp.training.config import TrainConfig
 from segapp.training.journal import Journal, Pace
-from segapp.training.loss import cross_entropy
-from segapp.training.optim import build_optimizer, lr_factor
-from segapp.training.state import load_state, save_state
-from segapp.weights.checkpoint import (
-    CheckpointInfo,
-    Info,
-    read_network_info,
-    read_weights,
-    save_checkpoint,
-    start_encoder_from,
-    start_from,
-)
-from segapp.weights.find import find_checkpoint, find_encoder
+from segapp.training.setup import Setup, prepare
+from segapp.training.stopping import StopRequest, stop_request
+from segapp.weights.checkpoint import BEST, checkpoint_folders, read_weights
 
 log = logging.getLogger(__name__)
 
 
-def train(config: TrainConfig, output: Path) -> Evaluation:
-    """Trains into `output` and scores its best checkpoint on the validation set.
+def train(config: TrainConfig, output: Path, processes: Processes = ALONE) -> Evaluation | None:
+    """Trains into `output` and scores its best checkpoint on the validation set; None without validation.
 
-    Leaves best.safetensors and last.safetensors, state.pt to resume from, metrics.jsonl and TensorBoard's files.
+    The main process leaves best.safetensors, checkpoints/ to resume from, metrics.jsonl, run.html, pictures/ and
+    TensorBoard's files.
 
     Raises:
-        UserError: the data, a checkpoint or the device cannot be used, or the loss is not finite.
+        UserError: the data, a checkpoint or the device cannot be used, the loss is not finite, or the disk is full.
+        Stopped: SIGINT or SIGTERM came, and a checkpoint is saved.
     """
-    device = pick_device(config.device)
-    torch.manual_seed(config.seed)
-    torch.backends.cudnn.benchmark = True  # every crop has one size
+    setup = prepare(config, output, processes)
+    device, updater, progress = setup.device, setup.updater, setup.progress
+    model, validation = updater.model, setup.data.validation
+    crop = config.transform.crop
+    flops = 3 * forward_flops(model, (1, 3, crop, crop))  # an image's, forward and backward
+    limit = processes.size * matmul_rate(device, compute_dtype(device, config.precision))
 
-    check_network(config.data, config.offline)
-    training_set, validation_set = config.data.dataset("train"), config.data.dataset("val")
-    check_apart(training_set, validation_set)
-    counts = scan_labels(training_set)
-    scan_labels(validation_set)
-    check_classes(config.eval, validation_set)
+    if processes.main:
+        save_config(output, config)
+        log_to_file(output)
+        write_json(output / "environment.json", facts(config, setup, processes))
+    for dataset in (setup.data.training, validation):
+        if dataset is not None:
+            log.info("%s: %d images, %d classes", dataset.name, len(dataset), len(dataset.classes))
+    log.info("training on %s into %s", f"{processes.size} x {device}" if processes.size > 1 else device, output)
+    for line in setup.said:
+        log.info(line)
 
-    order: Uniform | ClassBalanced = Uniform(len(training_set), config.seed)
-    if config.data.sampler == "class_balanced":
-        order = ClassBalanced(counts, len(training_set.classes), config.seed)
-    weights = None
-    if config.class_weights == "balanced":
-        weights = torch.from_numpy(class_weights(counts, len(training_set.classes))).float().to(device)
-    samples = InMemory(training_set) if config.data.cache == "memory" else training_set
-    stream = TrainingStream(samples, config.transform, config.seed, order)
-    if isinstance(first := stream[0], UserError):
-        raise first
+    journal = Journal(output, progress.iteration, validated=progress.validated) if processes.main else None
+    writer = CheckpointWriter(output, config.keep)
+    bar = progress_bar(config.iterations, "training", "it", done=progress.iteration)
+    pace, miou = Pace(), math.nan
 
-    model = build_model(config.model, len(training_set.classes))
-    initial: Info | None = None
-    remark = None
-    if config.resume is None and config.checkpoint is not None:
-        path = find_checkpoint(config.checkpoint, offline=config.offline)
-        initial, remark = start_from(path, model, training_set.classes)
-    elif config.resume is None and (found := find_encoder(config.model.encoder, offline=config.offline)):
-        path, initial = found, start_encoder_from(found, model.encoder)
-    canvas = config.inference.canvas
-    assert canvas != "trained"  # the config has refused it
-    predictor = Predictor(
-        model,
-        training_set.classes,
-        output_stride=config.model.output_stride,
-        canvas=canvas,
-        device=device,
-        precision=config.precision,
-    )
-    model = predictor.model
-    optimizer = build_optimizer(model, config.optimizer)
-    base_lrs = [group["lr"] for group in optimizer.param_groups]
-    start, best = 0, None
-    if config.resume is not None:
-        start, best = load_state(output / "state.pt", model=model, optimizer=optimizer)
-        initial = read_network_info(output / "last.safetensors")
-    splits_seen = tuple(dict.fromkeys([*(initial.splits_seen if initial else ()), training_set.name]))
-    encoder = config.model.encoder.model_copy(update={"weights": None})
+    def save() -> None:
+        """A checkpoint of the weights as they are, unless there is one."""
+        if processes.main and not any(int(each.name) == progress.iteration for each in checkpoint_folders(output)):
+            averaged = updater.averaged.module.state_dict() if updater.averaged is not None else None
+            info = setup.describe(config, progress.iteration, miou if progress.validated else None)
+            writer.checkpoint(progress, model.state_dict(), averaged, info, updater.state_dict())
 
-    # Nothing is written before the data, the device and the checkpoints are known to be usable.
-    save_config(output, config)
-    log_to_file(output)
-    for dataset in (training_set, validation_set):
-        log.info("%s: %d images, %d classes", dataset.name, len(dataset), len(dataset.classes))
-    log.info("training on %s into %s", device, output)
-    if config.iterations * config.model.bn_momentum < 3:
-        log.warning(
-            "BN's running statistics will lag behind: %d iterations are too few for model.bn_momentum=%g; take %.2g",
-            config.iterations,
-            config.model.bn_momentum,
-            min(0.1, 10 / config.iterations),
-        )
-    if config.resume is not None:
-        log.info("resuming after iteration %d of %d", start, config.iterations)
-    elif initial is not None:
-        log.info("starting from %s: %s", path, initial.describe())
-        if remark is not None:
-            log.info(remark)
-        if config.checkpoint is not None and config.model.encoder.weights is not None:
-            log.info("model.encoder.weights=%s is not used: a whole network is given", config.model.encoder.weights)
-    else:
-        log.info("starting from scratch")
-    warn_of_seen(validation_set, splits_seen)
+    with stop_request() as stop, told_of_killed_workers(output):
+        try:
+            batches = training_batches(
+                setup.stream,
+                start=progress.iteration,
+                stop=config.iterations,
+                batch_size=config.batch_size,
+                workers=config.workers,
+                pin_memory=device.type == "cuda",
+                parts=config.accumulate,
+                share=processes.rank,
+                shares=processes.size,
+            )
+            model.train()
+            while True:
+                last = progress.iteration == config.iterations
+                validates = validation is not None and is_due(config.validate_every, progress, last)
+                saves = validates or is_due(config.save_every, progress, last)
+                if last and config.recompute_bn and not progress.validated:
+                    recompute_bn(config, setup, processes)
+                if saves:
+                    updater.share_statistics()
+                    if not updater.weights_are_finite():
+                        raise not_finite("a weight is not a finite number", progress.iteration, output)
+                if validation is not None and validates and not progress.validated:
+                    scores: dict[str, float] = {}
+                    for name, predictor in setup.predictors.items():
+                        evaluation = validate(config, validation, predictor, processes, stop=stop)
+                        scores |= validation_figures(evaluation, name)
+                        found = evaluation.scores.miou
+                        miou = found if name == "" else miou
+                        whose = ", averaged weights" if name else ""
+                        log.info("iteration %d: mIoU %.4f on %s%s", progress.iteration, found, validation.name, whose)
+                        if progress.best_miou is None or found > progress.best_miou:
+                            progress = replace(progress, best_miou=found)
+                            if processes.main:
+                                info = setup.describe(config, progress.iteration, found)
+                                writer.best(predictor.model.state_dict(), info)
+                    progress = replace(progress, validated=True)
+                    if journal is not None:
+                        journal.write(progress.iteration, scores)
+                        draw(config, setup, output, journal, progress.iteration)
+                        write_run_page(output)
+                    pace.reset()
+                if saves:
+                    save()
+                if last:
+                    break
 
-    def validate(examples: int = 0) -> Evaluation:
-        return evaluate(
-            validation_set,
-            by_network(predictor),
-            protocol=predictor.protocol,
-            config=config.eval.model_copy(update={"examples": examples}),
-            workers=config.workers,
-            device=device,
-        )
+                with pace.waiting():
+                    parts = list(islice(batches, config.accumulate))
+                updater(progress.iteration + 1, parts)
+                progress = Progress(progress.iteration + 1, best_miou=progress.best_miou)
+                pace.count(config.batch_size)
+                bar.update()
+                if is_due(config.log_every, progress, progress.iteration == config.iterations):
+                    figures = updater.figures()
+                    if not math.isfinite(figures["loss"]):
+                        raise not_finite(f"the loss is {figures['loss']}", progress.iteration, output)
+                    figures |= pace.figures()
+                    figures["flop_utilisation"] = figures["images_per_second"] * flops / limit
+                    if device.type == "cuda":
+                        figures["gpu_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
+                    bar.set_postfix(shown(figures, miou), refresh=False)  # the bar chooses when it is drawn
+                    if journal is not None:
+                        journal.write(progress.iteration, figures)
+                    updater.reset()
+                    pace.reset()
+                writer.check()
+                if processes.any(stop.signal is not None):
+                    raise Stopped(stop.signal or signal.SIGTERM)
+        except (Stopped, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and stop.signal is None:  # else of processes that stopped before
+                raise
+            if updater.weights_are_finite():
+                save()
+            writer.wait()
+            log.warning("stopped; resume=%s continues after iteration %d", output, progress.iteration)
+            raise Stopped(stop.signal or signal.SIGTERM) from None
+        finally:
+            bar.close()
+            if journal is not None:
+                journal.close()
+        writer.wait()
+    processes.barrier()
+    if validation is None:
+        return None
+    model.load_state_dict(read_weights(output / BEST, model.state_dict()))
+    return validate(config, validation, setup.predictors[""], processes, examples=config.eval.examples)
 
-    def describe(iteration: int, miou: float) -> CheckpointInfo:
-        return CheckpointInfo(
-            format="segapp-1",
-            model=config.model.model_copy(update={"encoder": encoder}),
-            classes=training_set.classes,
-            canvas=predictor.canvas,
-            splits_seen=splits_seen,
-            iteration=iteration,
-            miou=miou if math.isfinite(miou) else None,  # nothing but void in the validation set
-            source=initial.source if initial else None,
-        )
 
-    batches = training_batches(
-        stream,
-        start=start,
-        stop=config.iterations,
-        batch_size=config.batch_size,
+def is_due(every: int | None, progress: Progress, last: bool) -> bool:
+    return every is not None and progress.iteration > 0 and (last or progress.iteration % every == 0)
+
+
+def validate(
+    config: TrainConfig,
+    validation: SegmentationDataset,
+    predictor: Predictor,
+    processes: Processes,
+    *,
+    examples: int = 0,
+    stop: StopRequest | None = None,
+) -> Evaluation:
+    """Raises:
+    Stopped: a signal has come meanwhile.
+    """
+    label = by_network(predictor)
+
+    def label_or_stop(samples: Sequence[Sample]) -> Sequence[Tensor | UserError]:
+        if stop is not None:
+            stop.check()
+        return label(samples)
+
+    return evaluate(
+        validation,
+        label_or_stop,
+        protocol=predictor.protocol,
+        config=config.eval.model_copy(update={"examples": examples}),
         workers=config.workers,
-        pin_memory=device.type == "cuda",
+        device=predictor.device,
+        processes=processes,
     )
-    journal = Journal(output, start)
-    progress = progress_bar(config.iterations, "training", "it", done=start)
-    total_loss, pace = torch.zeros((), device=device), Pace()
 
-    def mean_loss() -> float:
-        """Since the last line of the journal; refuses to go on, or to save, once it is not finite."""
-        mean = total_loss.item() / pace.iterations
-        if not math.isfinite(mean):
-            raise UserError(
-                f"the loss is {mean} at iteration {iteration}; lower optimizer.lr or raise "
-                f"optimizer.warmup_iterations; the last good checkpoint, if any, is in {output}"
-            )
-        return mean
 
-    model.train()
+def validation_figures(evaluation: Evaluation, prefix: str) -> dict[str, float]:
+    """For the journal; the network's own by class, too."""
+    scores = evaluation.scores
+    values = {f"{prefix}miou": scores.miou, f"{prefix}pixel_accuracy": scores.pixel_accuracy}
+    if not prefix:
+        values |= {f"iou/{name}": iou for name, iou in zip(scores.classes, scores.per_class_iou.tolist(), strict=True)}
+    return values
+
+
+def draw(config: TrainConfig, setup: Setup, output: Path, journal: Journal, iteration: int) -> None:
+    """A few images of the validation set, always the same ones, with what is made of them now."""
+    validation = setup.data.validation
+    assert validation is not None
+    places = torch.linspace(0, len(validation) - 1, min(config.pictures, len(validation))).long().tolist()
+    examples = show(validation, by_network(setup.predictors[""]), places)
+    if examples:
+        grid = picture_grid(examples, validation.classes, voc_palette())
+        (output / "pictures").mkdir(exist_ok=True)
+        write_image(output / "pictures" / f"{iteration:07d}.png", grid)
+        journal.show(iteration, grid)
+
+
+def recompute_bn(config: TrainConfig, setup: Setup, processes: Processes) -> None:
+    """Counts BN's statistics anew, of the network and of its average, from crops that training has not come to."""
+    log.info("recomputing BN's statistics from %d batches", config.recompute_bn)
+    for predictor in setup.predictors.values():
+        batches = training_batches(
+            setup.stream,
+            start=config.iterations,
+            stop=config.iterations + config.recompute_bn,
+            batch_size=config.batch_size,
+            workers=config.workers,
+            pin_memory=False,
+            parts=config.accumulate,
+            share=processes.rank,
+            shares=processes.size,
+        )
+        with autocast(setup.device, config.precision):
+            update_bn((to_network_input(images.to(setup.device)) for images, _ in batches), predictor.model)
+
+
+def shown(figures: dict[str, float], miou: float) -> dict[str, str]:
+    """What stands beside the progress bar."""
+    values = {
+        "loss": f"{figures['loss']:.3f}",
+        "lr": f"{figures['lr']:.1e}",
+        **({} if math.isnan(miou) else {"mIoU": f"{miou:.3f}"}),
+        "images/s": f"{figures['images_per_second']:.1f}",
+        "waiting": f"{figures['data_wait']:.0%}",
+        "of peak": f"{figures['flop_utilisation']:.0%}",
+    }
+    if "gpu_memory_gb" in figures:
+        values["GB"] = f"{figures['gpu_memory_gb']:.1f}"
+    return values
+
+
+def facts(config: TrainConfig, setup: Setup, processes: Processes) -> dict[str, str]:
+    """Where and with what the run is made."""
+    return environment() | {
+        "device": str(setup.device),
+        "precision": str(compute_dtype(setup.device, config.precision)).removeprefix("torch."),
+        "processes": str(processes.size),
+        "parameters": f"{sum(each.numel() for each in setup.updater.model.parameters()):,}",
+    }
+
+
+def not_finite(what: str, iteration: int, output: Path) -> UserError:
+    kept = checkpoint_folders(output)
+    last = f"resume={output} continues after iteration {int(kept[-1].name)}" if kept else "no checkpoint was written"
+    return UserError(
+        f"{what} at iteration {iteration}; lower optimizer.lr, raise schedule.warmup_iterations, or set "
+        f"optimizer.clip_norm; {last}"
+    )
+
+
+@contextmanager
+def told_of_killed_workers(output: Path) -> Iterator[None]:
+    """Raises:
+    UserError: in place of PyTorch's error where a loading process has been killed.
+    """
     try:
-        for iteration, (images, labels) in enumerate(batches, start + 1):
-            factor = lr_factor(iteration - 1, config.iterations, config.optimizer)
-            for group, base in zip(optimizer.param_groups, base_lrs, strict=True):
-                group["lr"] = base * factor
-            with autocast(device, config.precision):
-                logits = model(to_network_input(images.to(device, non_blocking=True)))
-            loss = cross_entropy(logits, labels.to(device, non_blocking=True), weights)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            total_loss += loss.detach()
-            pace.count(len(images))
-            progress.update()
-
-            last = iteration == config.iterations
-            validates = iteration % config.validate_every == 0 or last
-            if iteration % config.log_every == 0 or validates:
-                loss_now, lr, speed = mean_loss(), base_lrs[0] * factor, pace.images_per_second()
-                shown = {"loss": f"{loss_now:.3f}", "lr": f"{lr:.1e}", "images/s": f"{speed:.1f}"}
-                progress.set_postfix(shown, refresh=False)  # the bar chooses when it is drawn
-                journal.write(iteration, {"loss": loss_now, "lr": lr, "images_per_second": speed})
-                total_loss.zero_()
-                pace.reset()
-
-            if validates:
-                scores = validate().scores
-                journal.write(iteration, {"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy})
-                log.info("iteration %d: mIoU %.4f on %s", iteration, scores.miou, validation_set.name)
-                if best is None or scores.miou > best:
-                    best = scores.miou
-                    save_checkpoint(output / "best.safetensors", model, describe(iteration, best))
-                save_checkpoint(output / "last.safetensors", model, describe(iteration, scores.miou))
-                save_state(output / "state.pt", iteration=iteration, best_miou=best, model=model, optimizer=optimizer)
-                pace.reset()
-    except KeyboardInterrupt:
-        last_saved = output / "last.safetensors"
-        if last_saved.exists():
-            saved = read_network_info(last_saved).iteration
-            log.warning("stopped; resume=%s continues after iteration %d", output, saved)
-        else:
-            log.warning(
-                "stopped before the first checkpoint (validate_every=%d): nothing is kept", config.validate_every
-            )
-        raise
-    finally:
-        progress.close()
-        journal.close()
-
-    model.load_state_dict(read_weights(output / "best.safetensors", model.state_dict()))
-    return validate(config.eval.examples)
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            "a loading process was killed, most often for want of memory; lower workers, or set data.cache=none, and "
+            f"continue with resume={output}"
+        ) from None
 
 
 def colour_table_miou(config: TrainConfig) -> float:

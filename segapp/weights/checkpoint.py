@@ -18,6 +18,10 @@ from segapp.files import whole_file
 from segapp.models.deeplabv3plus import DeepLabV3Plus, EncoderConfig, ModelConfig, build_model
 from segapp.models.xception import AlignedXception
 
+BEST = "best.safetensors"
+CHECKPOINTS = "checkpoints"
+WEIGHTS = "weights.safetensors"
+"""A run's folder holds the best network of its validations, and checkpoints/ITERATION/ with the last ones."""
 LOGITS = "logits."
 """What the names of the network's last layer begin with."""
 CLASSIFIER = "head.fc."
@@ -51,6 +55,9 @@ class CheckpointInfo(Config):
     miou: float | None
     source: Source | None = None
 
+    def as_metadata(self) -> dict[str, str]:
+        return {"segapp": self.model_dump_json()}
+
     def describe(self) -> str:
         """What one wants to know of a checkpoint, in a line."""
         iteration = "" if self.iteration is None else f", iteration {self.iteration}"
@@ -83,7 +90,7 @@ _INFO: TypeAdapter[Info] = TypeAdapter(Annotated[Info, Field(discriminator="form
 
 def save_checkpoint(path: Path, model: DeepLabV3Plus, info: CheckpointInfo) -> None:
     """Writes the file whole or not at all."""
-    write_weights(path, model.state_dict(), {"segapp": info.model_dump_json()})
+    write_weights(path, model.state_dict(), info.as_metadata())
 
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
@@ -101,6 +108,18 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         except SafetensorError as error:  # a full or a failing disk
             raise UserError(f"{path}: cannot be written ({error})") from None
         temporary.chmod(mode)  # safetensors makes a file that only its owner can read
+
+
+def checkpoint_folders(run: Path) -> list[Path]:
+    """Those in a run's folder, the newest last."""
+    inside = (run / CHECKPOINTS).iterdir() if (run / CHECKPOINTS).is_dir() else ()
+    return sorted(path for path in inside if path.name.isdecimal() and path.is_dir())
+
+
+def run_weights(folder: Path) -> Path | None:
+    """The best network in a run's folder, or else its newest; that in one of its checkpoint folders."""
+    candidates = (folder / BEST, *(each / WEIGHTS for each in reversed(checkpoint_folders(folder))), folder / WEIGHTS)
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def read_info(path: Path) -> Info:

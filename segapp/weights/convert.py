@@ -37,6 +37,7 @@ from segapp.weights.checkpoint import (
     misfit,
     read_info,
     read_weights,
+    run_weights,
     write_weights,
 )
 from segapp.weights.name_maps import (
@@ -352,7 +353,7 @@ def own_file(source: Path) -> Path | None:
         UserError: a damaged safetensors file.
     """
     if source.is_dir():
-        return next((path for kind in ("best", "last") if (path := source / f"{kind}.safetensors").is_file()), None)
+        return run_weights(source)
     if source.suffix != ".safetensors" or not source.is_file():
         return None
     try:

@@ -68,7 +68,7 @@ def find_weights(name: str, *, offline: bool = False) -> Path:
     if path.is_dir():
         inside = own_file(path)
         if inside is None:
-            raise UserError(f"{path}: no best.safetensors or last.safetensors in this folder")
+            raise UserError(f"{path}: no best.safetensors in this folder, and no checkpoint of a run")
         return inside
     if path.name.endswith(ARCHIVES) and path.is_file():
         raise UserError(f"{path} is an archive: tools/import_weights.py {path} output=NAME.safetensors converts it")

@@ -1,0 +1,186 @@
+"""What a stopped run continues from: one folder a checkpoint, written in the background, whole or not at all.
+
+checkpoints/ITERATION/ holds weights.safetensors, averaged.safetensors where the run averages them, and state.pt.
+Random numbers are a function of the seed and the iteration, and so need not be kept.
+"""
+
+import logging
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segapp.errors import UserError
+from segapp.files import scratch_folder
+from segapp.weights.checkpoint import (
+    BEST,
+    CHECKPOINTS,
+    WEIGHTS,
+    CheckpointInfo,
+    checkpoint_folders,
+    read_network_info,
+    write_weights,
+)
+
+AVERAGED = "averaged.safetensors"
+STATE = "state.pt"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come. `validated`: the weights as they are have been scored."""
+
+    iteration: int = 0
+    validated: bool = False
+    best_miou: float | None = None
+
+
+def copied(value: Any) -> Any:
+    """Tensors in dicts and lists as copies in main memory, which training no longer changes."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, Mapping):
+        return {key: copied(each) for key, each in value.items()}
+    return [copied(each) for each in value] if isinstance(value, list) else value
+
+
+class CheckpointWriter:
+    """Writes while training goes on; one write at a time, in order.
+
+    Args:
+        folder: the run's.
+        keep: so many of the last checkpoints stay.
+    """
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder = folder
+        self.keep = keep
+        self._thread = ThreadPoolExecutor(1, "checkpoints")
+        self._writing: Future[None] | None = None
+
+    def best(self, weights: Mapping[str, Tensor], info: CheckpointInfo) -> None:
+        """Writes best.safetensors."""
+        path, taken = self.folder / BEST, copied(weights)
+        self._start(lambda: write_weights(path, taken, info.as_metadata()))
+
+    def checkpoint(
+        self,
+        progress: Progress,
+        weights: Mapping[str, Tensor],
+        averaged: Mapping[str, Tensor] | None,
+        info: CheckpointInfo,
+        state: Mapping[str, Any],
+    ) -> None:
+        """Writes a checkpoint, and then removes those that are too many.
+
+        Args:
+            state: the optimizer's and the like, plain data and tensors.
+
+        Raises:
+            UserError: the last write failed.
+        """
+        weights, averaged, state = copied(weights), copied(averaged), copied(state)
+        description = info.as_metadata()
+
+        def write() -> None:
+            place = self.folder / CHECKPOINTS / f"{progress.iteration:07d}"
+            with scratch_folder(place.with_name(f".{place.name}")) as scratch:
+                write_weights(scratch / WEIGHTS, weights, description)
+                if averaged is not None:
+                    write_weights(scratch / AVERAGED, averaged, description)
+                _save(scratch / STATE, {"progress": asdict(progress), **state})
+                scratch.replace(place)
+            _to_disk(place.parent)
+            for old in checkpoint_folders(self.folder)[: -self.keep]:
+                shutil.rmtree(old)
+
+        self._start(write)
+
+    def _start(self, write: Callable[[], None]) -> None:
+        self.wait()
+        self._writing = self._thread.submit(write)
+
+    def check(self) -> None:
+        """Raises:
+        UserError: a write has failed.
+        """
+        if self._writing is not None and self._writing.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Until all is written.
+
+        Raises:
+            UserError: a write has failed.
+        """
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return
+        try:
+            writing.result()
+        except UserError as error:
+            raise UserError(f"{error}; {self._remedy()}") from None
+        except (OSError, RuntimeError) as error:  # torch.save says RuntimeError of a full disk
+            reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+            raise UserError(f"{self.folder}: the checkpoint cannot be written ({reason}); {self._remedy()}") from None
+
+    def _remedy(self) -> str:
+        kept = checkpoint_folders(self.folder)
+        last = f"resume={self.folder} continues after iteration {int(kept[-1].name)}" if kept else "none is kept yet"
+        return f"make room or mend the disk; {last}"
+
+
+def _save(path: Path, state: Mapping[str, Any]) -> None:
+    with path.open("wb") as file:
+        torch.save(dict(state), file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _to_disk(folder: Path) -> None:
+    """A renamed entry survives a power cut."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def newest_checkpoint(folder: Path) -> tuple[Path, Progress, dict[str, Any]] | None:
+    """A run's last sound checkpoint: its folder, how far it had come, and the optimizer's state and the like.
+
+    None where the run has none yet. Later ones, which are damaged, are named and removed.
+
+    Raises:
+        UserError: there are some, and all are damaged.
+    """
+    found = checkpoint_folders(folder)
+    damaged = []
+    for place in reversed(found):
+        try:
+            for weights in place.glob("*.safetensors"):
+                read_network_info(weights)
+            state = torch.load(place / STATE, map_location="cpu", weights_only=True)
+            progress = Progress(**state.pop("progress"))
+            if progress.iteration != int(place.name):
+                raise ValueError("no count of iterations")
+        except Exception as error:  # whatever unpickling makes of a damaged file
+            reason = next(iter(str(error).splitlines()), type(error).__name__).split(". ")[0]
+            log.warning("%s: damaged (%s)", place, reason)
+            damaged.append(place)
+            continue
+        for each in damaged:
+            shutil.rmtree(each)
+        return place, progress, state
+    if found:
+        raise UserError(f"{folder / CHECKPOINTS}: every checkpoint is damaged; start again in another folder")
+    return None
