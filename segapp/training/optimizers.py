@@ -1,0 +1,88 @@
+"""What moves the weights, at which share of the rate, and which of them decay."""
+
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, ValidationInfo, field_validator
+from torch import Tensor, nn
+
+from segapp.config import Config
+from segapp.models.layers import DepthwiseConv2d
+
+
+class OptimizerOptions(Config):
+    """Keys that every optimizer has. `clip_norm`: the most that the L2 norm of all gradients may be; None: any."""
+
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    bias_lr_factor: float = Field(gt=0)
+    clip_norm: float | None = Field(gt=0)
+
+
+class SGDConfig(OptimizerOptions):
+    """See conf/optimizer/sgd.yaml."""
+
+    name: Literal["sgd"]
+    momentum: float = Field(ge=0, lt=1)
+    nesterov: bool
+
+    @field_validator("nesterov")
+    @classmethod
+    def _has_momentum(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("momentum") == 0:
+            raise ValueError("it needs a momentum above 0; take false")
+        return value
+
+
+class AdamWConfig(OptimizerOptions):
+    """See conf/optimizer/adamw.yaml."""
+
+    name: Literal["adamw"]
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
+    eps: float = Field(gt=0)
+
+
+OptimizerConfig = Annotated[SGDConfig | AdamWConfig, Field(discriminator="name")]
+
+
+def parameter_groups(model: nn.Module, config: OptimizerOptions) -> list[dict[str, Any]]:
+    """Decays the weights of dense and pointwise convs alone; biases run at `bias_lr_factor` times the rate.
+
+    No decay on depthwise weights and BN (research/deeplab: core/xception.py's regularize_depthwise=False, and slim's
+    batch_norm without a regularizer); the factor is train_utils.py's gradient multiplier for biases. Frozen
+    parameters are in no group.
+
+    Returns:
+        Groups for torch.optim. "base_lr" stays as it is while a schedule sets "lr" to its share of it.
+    """
+    decayed: list[Tensor] = []
+    plain: list[Tensor] = []
+    biases: list[Tensor] = []
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
+            if not isinstance(module, nn.Conv2d):
+                plain.append(parameter)
+            elif name == "bias":
+                biases.append(parameter)
+            else:
+                (plain if isinstance(module, DepthwiseConv2d) else decayed).append(parameter)
+    kinds = ((decayed, 1.0, config.weight_decay), (plain, 1.0, 0.0), (biases, config.bias_lr_factor, 0.0))
+    return [
+        {"params": params, "lr": config.lr * factor, "base_lr": config.lr * factor, "weight_decay": decay}
+        for params, factor, decay in kinds
+    ]
+
+
+def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Of the parameters that are not frozen, where they lie; in one kernel on CUDA."""
+    groups = parameter_groups(model, config)
+    fused = True if next(model.parameters()).is_cuda else None
+    match config:
+        case SGDConfig():
+            return torch.optim.SGD(
+                groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused
+            )
+        case AdamWConfig():
+            return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused)
