@@ -306,6 +306,11 @@ def test_pauses_are_no_time_of_training(tmp_path: Path) -> None:
             1,
         ),  # the clock set back
         ([(10, 0, False), (20, math.nan, False), (30, 2, False), (40, 3, False)], [1, 2, 3, 4], 2),
+        (
+            [(10, 0, False), (20, 5, False), (20, 1805, True), (30, 1810, False), (30, 3610, True)],
+            [5, 10, 1810, 1815, 3615],
+            0,
+        ),
         ([(5, 0, True), (10, 50, True), (15, 100, True), (20, 9999, True)], [50, 100, 150, 200], 1),
     ],
 )
@@ -337,6 +342,7 @@ def test_thinned_keeps_the_extremes_of_every_stretch(length: int) -> None:
     few_x, few_y = thinned(x, y)
     assert len(few_y) <= POINTS + 2
     assert (np.diff(few_x) > 0).all()
+    assert np.array_equal(few_x[[0, -1]], x[[0, -1]]) if length else not len(few_x)
     places = few_x.astype(int)
     assert np.array_equal(y[places], few_y, equal_nan=True), "points of the line itself"
     width = math.ceil(length / (POINTS // 2)) + 1
@@ -417,15 +423,17 @@ def test_ticks_and_figures() -> None:
     assert duration(math.nan) == "n/a"
 
 
-def test_labels_of_lines_that_end_together_stand_apart() -> None:
-    lines = [Line(np.array([0.0, 9.0]), np.array([0.0, 1 - at / 1000]), str(at), "c0", str(at)) for at in range(12)]
-    lines.append(Line(np.array([0.0, 4.0]), np.array([0.0, 0.5]), "short", "c0", "short"))
+@pytest.mark.parametrize("highest", [1.0, 0.01])
+def test_labels_of_lines_that_end_together_stand_apart(highest: float) -> None:
+    lines = [Line(np.array([0.0, 9.0]), np.array([1, highest - at / 2000]), "", "c0", str(at)) for at in range(12)]
+    lines.append(Line(np.array([0.0, 4.0]), np.array([0.0, 0.5]), "", "c0", "short"))
     drawn = chart("x", lines)
     assert drawn is not None
-    ends = sorted(each.end[1] for each in drawn.lines[:12])
-    assert min(np.diff(ends)) >= LABEL - 1e-9
-    assert ends[-1] <= FRAME.bottom
-    assert drawn.lines[12].end[1] == pytest.approx((FRAME.top + FRAME.bottom) / 2 + 4, abs=1), "at its own line's end"
+    ends = [each.end[1] for each in drawn.lines[:12]]
+    assert min(np.diff(ends)) >= LABEL - 1e-9, "in the order of the lines"
+    assert FRAME.top <= ends[0] < ends[-1] <= FRAME.bottom
+    middle = (FRAME.top + FRAME.bottom) / 2
+    assert drawn.lines[12].end[1] == pytest.approx(middle + 4, abs=1), "at its own line's end"
 
 
 def test_the_table_of_many_validations_keeps_first_last_and_best(tmp_path: Path) -> None:
@@ -521,6 +529,16 @@ def test_comparison_figures_are_the_hand_worked_ones(two: list[Path], tmp_path: 
     assert np.array(last) == pytest.approx(np.array([[35, 0.5]]), rel=2e-3)
     assert [x for x, _ in curves["mIoU by seconds trained"][0]] == pytest.approx([30, 60, 90], abs=0.2)
     assert [y for _, y in curves["Loss by iteration"][1]] == pytest.approx([4, 2, 3], abs=0.01), "as logged, too"
+
+
+def test_time_has_the_unit_that_fits(tmp_path: Path) -> None:
+    """Three times 30 minutes, and three times 30 hours."""
+    for factor, unit in ((60, "minutes"), (3600, "hours")):
+        lines = [{**line, "time": START + factor * (line["time"] - START)} for line in LINES]
+        folders = [make_run(tmp_path / unit / name, lines) for name in "ab"]
+        assert compare_runs(*folders, f"output={tmp_path / unit / 'c.html'}") == 0
+        curve = Classed(tmp_path / unit / "c.html").curves()[f"mIoU by {unit} trained"][1]
+        assert [x for x, _ in curve] == pytest.approx([30, 60, 90], abs=0.2)
 
 
 def test_differences_are_exact() -> None:
