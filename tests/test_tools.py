@@ -350,16 +350,6 @@ def test_the_canvas_of_training_is_the_default(make_checkpoint: Make, tmp_path: 
     assert "whole image padded to 65 x 65" in capsys.readouterr().out
 
 
-def test_benchmark_times_ours(capsys: Capture) -> None:
-    options = ["size=[33,33]", "rounds=1", "device=cpu", "model=deeplabv3plus_xception41", "model.encoder.width=0.125"]
-    assert run_tool("benchmark", "", benchmark, ["infer", *options]) == 0
-    row = capsys.readouterr().out.splitlines()[-1].split()
-    assert row[0] == "segapp"
-    assert float(row[4]) == 1.0
-    assert float(row[5]) > 0.05, "a process that imports torch holds more than 50 MB"
-    assert run_tool("benchmark", "", benchmark, ["something"]) == 2
-
-
 def test_benchmark_times_loading(shapes_root: Path, capsys: Capture) -> None:
     options = [f"data.root={shapes_root}", "data.train=train", "rounds=1", "samples=32", "transform.crop=65"]
     assert run_tool("benchmark", "", benchmark, ["data", *options]) == 0
