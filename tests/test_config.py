@@ -12,6 +12,7 @@ from segapp.models.deeplabv3plus import ModelConfig, build_model
 from segapp.paths import CONF
 from segapp.tasks.benchmark import BenchmarkConfig
 from segapp.tasks.check_data import CheckConfig
+from segapp.tasks.compare import CompareConfig
 from segapp.tasks.evaluate import EvalToolConfig
 from segapp.tasks.get_data import GetConfig
 from segapp.tasks.import_weights import ImportConfig
@@ -27,6 +28,7 @@ TOOLS: dict[str, type[Config]] = {
     "import_weights": ImportConfig,
     "prepare_data": GetConfig,
     "check_data": CheckConfig,
+    "compare": CompareConfig,
 }
 
 

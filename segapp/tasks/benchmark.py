@@ -30,7 +30,7 @@ from segapp.models.deeplabv3plus import ModelConfig
 from segapp.tasks.benchmark_contenders import CONTENDERS, Contender
 from segapp.tasks.benchmark_data import time_loading
 from segapp.tasks.benchmark_layers import Mark, Step, look_into, print_layers, table, unmarked
-from segapp.training.optim import OptimizerConfig, build_optimizer
+from segapp.training.optimizers import OptimizerConfig, build_optimizer
 
 OURS = "segapp"
 Length = Annotated[int, Field(gt=0)]

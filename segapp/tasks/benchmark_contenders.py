@@ -13,7 +13,10 @@ from segapp.classes import IGNORE_INDEX
 from segapp.errors import UserError
 from segapp.models.deeplabv3plus import DeepLabV3Plus, ModelConfig, build_model
 from segapp.models.head import ATROUS_RATES
-from segapp.training.loss import cross_entropy
+from segapp.training.losses import Loss, LossConfig
+
+PAPERS = Loss(LossConfig(cross_entropy=1, label_smoothing=0, top_k=1, class_weights="none", dice=0, lovasz=0))
+"""The paper's loss: that of conf/loss/cross_entropy.yaml."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +108,12 @@ def _only_full_width(config: ModelConfig) -> None:
         raise UserError("it has no other width than model.encoder.width=1")
 
 
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return PAPERS(logits, labels, PAPERS.counts(labels))
+
+
 def full_size_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """As `segapp.training.loss.cross_entropy`, of logits that have the labels' size."""
+    """The same, of logits that have the labels' size."""
     return F.cross_entropy(logits.float(), labels.long(), ignore_index=IGNORE_INDEX)
 
 
