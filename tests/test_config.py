@@ -1,5 +1,6 @@
 """Every config composes; every mistake is named in one line."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from segapp.cli import output_folder, read_config, run_tool
 from segapp.config import Config
+from segapp.data.voc import Voc2012Config
 from segapp.errors import UserError
 from segapp.models.deeplabv3plus import ModelConfig, build_model
 from segapp.paths import CONF
@@ -17,6 +19,7 @@ from segapp.tasks.evaluate import EvalToolConfig
 from segapp.tasks.get_data import GetConfig
 from segapp.tasks.import_weights import ImportConfig
 from segapp.tasks.predict import PredictConfig
+from segapp.tasks.train import again
 from segapp.training.config import TrainConfig
 from segapp.training.optimizers import SGDConfig
 
@@ -45,6 +48,25 @@ def test_defaults_compose(tool: str) -> None:
 def test_every_choice_composes(group: str, choice: str) -> None:
     tool = "predict" if choice == "trained" else "train"  # which has no checkpoint to take it from
     assert isinstance(read_config(tool, [f"{group}={choice}"], TOOLS[tool]), TOOLS[tool])
+
+
+def test_recipes_are_the_papers() -> None:
+    """arXiv:1802.02611, section 4, and research/deeplab/train.py."""
+    paper = read_config("train", ["experiment=voc_paper"], TrainConfig)
+    assert (paper.iterations, paper.batch_size, paper.transform.crop, paper.model.output_stride) == (
+        30000,
+        16,
+        513,
+        16,
+    )
+    assert (paper.batch_norm, paper.model.bn_momentum, paper.checkpoint) == ("train", 3e-4, None)
+    assert paper.model.encoder.weights == "xception65_imagenet"
+    assert isinstance(paper.data, Voc2012Config)
+    assert (paper.data.train, paper.data.val) == ("trainaug", "val")
+    second = read_config("train", ["experiment=voc_paper_os8"], TrainConfig)
+    assert (second.model.output_stride, second.batch_norm, second.optimizer.lr) == (8, "frozen", 0.001)
+    assert isinstance(second.data, Voc2012Config)
+    assert (second.data.train, second.validate_every) == ("trainval", None)
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.stem)
@@ -188,3 +210,20 @@ def test_a_failed_tool_leaves_no_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError), output_folder(tmp_path / "run", "train", "x"):
         raise UserError("no data")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["experiment=smoke"], "data=shapes data.train=8 data.val=3"),
+        (["data=coco_voc", "data.root=/c"], "data=coco_voc data.root=/c"),
+        (["data=cityscapes", "data.root=/x y"], "data=cityscapes 'data.root=/x y'"),
+        (["data=voc2012", "data.val=train", "data.cache=memory"], "data=voc2012 data.val=train"),
+    ],
+)
+def test_a_run_names_the_command_that_evaluates_it_on_its_data(overrides: list[str], expected: str) -> None:
+    config = read_config("train", overrides, TrainConfig)
+    command = again(config, Path("/run"))
+    assert command == f"uv run python tools/eval.py checkpoint=/run {expected}"
+    evaluated = read_config("eval", shlex.split(command)[5:], EvalToolConfig)
+    assert evaluated.data.model_dump() | {"cache": 0} == config.data.model_dump() | {"cache": 0}

@@ -11,7 +11,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segapp.cli import PARTIAL, output_folder, read_config, validate
+from segapp.cli import PARTIAL, compose_config, output_folder, read_config, validate
 from segapp.config import as_typed
 from segapp.devices import pick_device
 from segapp.distributed import Processes, processes
@@ -19,6 +19,7 @@ from segapp.errors import UserError
 from segapp.evaluation.evaluate import Evaluation
 from segapp.pages.results import print_results, write_results
 from segapp.pages.run import write_run_page
+from segapp.paths import CONF
 from segapp.training.config import TrainConfig
 from segapp.training.loop import colour_table_miou, train
 from segapp.weights.checkpoint import BEST, run_weights
@@ -50,7 +51,7 @@ def train_and_report(overrides: list[str]) -> int:
         evaluation = train(config, output, job)
         complete = evaluation is None or evaluation.complete
         if job.main:
-            report(config, output, evaluation, overrides)
+            report(config, output, evaluation)
     return 0 if complete else PARTIAL
 
 
@@ -66,7 +67,7 @@ def run_folder(config: TrainConfig, job: Processes) -> Iterator[Path]:
         yield job.from_main(output)
 
 
-def report(config: TrainConfig, output: Path, evaluation: Evaluation | None, overrides: Sequence[str]) -> None:
+def report(config: TrainConfig, output: Path, evaluation: Evaluation | None) -> None:
     """Writes the report, and prints the figures and what to do next."""
     colour_table = None
     if evaluation is not None:
@@ -85,18 +86,34 @@ def report(config: TrainConfig, output: Path, evaluation: Evaluation | None, ove
     print(f"curves      uv run tensorboard --logdir {output}")
     print()
     print(f"next: segment a picture     uv run python tools/predict.py IMAGE checkpoint={output}")
-    if evaluation is not None and config.resume in (None, "auto"):  # whose call alone names the data's config
-        print(f"      evaluate it again     {again(config, output, overrides)}")
+    if evaluation is not None:
+        print(f"      evaluate it again     {again(config, output)}")
     if config.data.name == "shapes":
         print("      train on PASCAL VOC   uv run python tools/train.py model=deeplabv3plus_xception (data/README.md)")
 
 
-def again(config: TrainConfig, output: Path, overrides: Sequence[str]) -> str:
-    """The command that evaluates the run on the same data."""
-    data = {"data": f"data={config.data.name}", "data.root": f"data.root={config.data.root}"}
-    data |= {key: each for each in overrides if (key := each.partition("=")[0]).split(".")[0] == "data"}
-    data = {key: each for key, each in data.items() if key not in ("data.cache", "data.sampler")}
-    return f"uv run python tools/eval.py checkpoint={shlex.quote(str(output))} {shlex.join(data.values())}"
+def again(config: TrainConfig, output: Path) -> str:
+    """The command that evaluates the run on the same data: by the nearest of conf/data, and what differs from it."""
+    values = _flat(config.data.model_dump(mode="json"))
+    commands = []
+    for choice in sorted(file.stem for file in (CONF / "data").glob("*.yaml")):
+        usual = _flat(compose_config("eval", [f"data={choice}"])["data"])
+        changed = [key for key, value in values.items() if key not in UNSCORED and value != usual.get(key)]
+        if usual["name"] == config.data.name:
+            commands.append([f"data={choice}", *(f"data.{key}={_typed(values[key])}" for key in changed)])
+    nearest = min(commands, key=len)
+    return f"uv run {shlex.join(['python', 'tools/eval.py', f'checkpoint={output}', *nearest])}"
+
+
+UNSCORED = ("cache", "sampler", "download")
+"""Keys of the data that no figure depends on."""
+
+
+def _typed(value: Any) -> str:
+    """A value as Hydra reads it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_typed, value))}]"
+    return {None: "null", True: "true", False: "false"}.get(value, str(value))
 
 
 def read_train_config(overrides: Sequence[str]) -> TrainConfig:
