@@ -11,7 +11,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segapp.cli import PARTIAL, compose_config, output_folder, read_config, validate
+from segapp.cli import PARTIAL, output_folder, read_config, validate
 from segapp.config import as_typed
 from segapp.devices import pick_device
 from segapp.distributed import Processes, processes
@@ -20,6 +20,7 @@ from segapp.evaluation.evaluate import Evaluation
 from segapp.pages.results import print_results, write_results
 from segapp.pages.run import write_run_page
 from segapp.paths import CONF
+from segapp.tasks.evaluate import EvalToolConfig
 from segapp.training.config import TrainConfig
 from segapp.training.loop import colour_table_miou, train
 from segapp.weights.checkpoint import BEST, run_weights
@@ -97,7 +98,7 @@ def again(config: TrainConfig, output: Path) -> str:
     values = _flat(config.data.model_dump(mode="json"))
     commands = []
     for choice in sorted(file.stem for file in (CONF / "data").glob("*.yaml")):
-        usual = _flat(compose_config("eval", [f"data={choice}"])["data"])
+        usual = _flat(read_config("eval", [f"data={choice}"], EvalToolConfig).data.model_dump(mode="json"))
         changed = [key for key, value in values.items() if key not in UNSCORED and value != usual.get(key)]
         if usual["name"] == config.data.name:
             commands.append([f"data={choice}", *(f"data.{key}={_typed(values[key])}" for key in changed)])
