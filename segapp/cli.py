@@ -63,6 +63,10 @@ def run_tool(name: str, doc: str, main: Callable[[list[str]], int], argv: Sequen
         message = f"out of GPU memory; {LESS_MEMORY}"
     except MemoryError:
         message = f"out of memory; {LESS_MEMORY}"
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):  # PyTorch's, on a CPU
+            raise
+        message = f"out of memory; {LESS_MEMORY}"
     except OSError as error:
         message = f"{error.filename or 'file'}: {error.strerror or error}"
     except KeyboardInterrupt:

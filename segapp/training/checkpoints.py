@@ -4,6 +4,7 @@ checkpoints/ITERATION/ holds weights.safetensors, averaged.safetensors where the
 Random numbers are a function of the seed and the iteration, and so need not be kept.
 """
 
+import io
 import logging
 import os
 import shutil
@@ -127,20 +128,27 @@ class CheckpointWriter:
         try:
             writing.result()
         except UserError as error:
-            raise UserError(f"{error}; {self._remedy()}") from None
-        except (OSError, RuntimeError) as error:  # torch.save says RuntimeError of a full disk
-            reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
-            raise UserError(f"{self.folder}: the checkpoint cannot be written ({reason}); {self._remedy()}") from None
+            raise UserError(f"{error}; make room or mend the disk; {to_continue(self.folder)}") from None
+        except OSError as error:
+            raise UserError(
+                f"{self.folder}: the checkpoint cannot be written ({error.strerror}); make room or mend the disk; "
+                f"{to_continue(self.folder)}"
+            ) from None
 
-    def _remedy(self) -> str:
-        kept = checkpoint_folders(self.folder)
-        last = f"resume={self.folder} continues after iteration {int(kept[-1].name)}" if kept else "none is kept yet"
-        return f"make room or mend the disk; {last}"
+
+def to_continue(folder: Path) -> str:
+    """How a run that ends with an error goes on."""
+    kept = checkpoint_folders(folder)
+    if not kept:
+        return "no checkpoint was written yet"
+    return f"resume={folder} continues after iteration {int(kept[-1].name)}"
 
 
 def _save(path: Path, state: Mapping[str, Any]) -> None:
+    packed = io.BytesIO()  # PyTorch's own writer does not say why it failed
+    torch.save(dict(state), packed)
     with path.open("wb") as file:
-        torch.save(dict(state), file)
+        file.write(packed.getbuffer())
         file.flush()
         os.fsync(file.fileno())
 

@@ -30,7 +30,7 @@ from segapp.logs import log_to_file, progress_bar
 from segapp.pages.grid import picture_grid
 from segapp.pages.results import environment
 from segapp.pages.run import write_run_page
-from segapp.training.checkpoints import CheckpointWriter, Progress
+from segapp.training.checkpoints import CheckpointWriter, Progress, to_continue
 from segapp.training.config import TrainConfig
 from segapp.training.journal import Journal, Pace
 from segapp.training.setup import Setup, prepare
@@ -80,7 +80,7 @@ def train(config: TrainConfig, output: Path, processes: Processes = ALONE) -> Ev
             info = setup.describe(config, progress.iteration, miou if progress.validated else None)
             writer.checkpoint(progress, model.state_dict(), averaged, info, updater.state_dict())
 
-    with stop_request() as stop, told_of_killed_workers(output):
+    with stop_request() as stop, told(output):
         try:
             batches = training_batches(
                 setup.stream,
@@ -272,28 +272,29 @@ def facts(config: TrainConfig, setup: Setup, processes: Processes) -> dict[str, 
 
 
 def not_finite(what: str, iteration: int, output: Path) -> UserError:
-    kept = checkpoint_folders(output)
-    last = f"resume={output} continues after iteration {int(kept[-1].name)}" if kept else "no checkpoint was written"
     return UserError(
         f"{what} at iteration {iteration}; lower optimizer.lr, raise schedule.warmup_iterations, or set "
-        f"optimizer.clip_norm; {last}"
+        f"optimizer.clip_norm; {to_continue(output)}"
     )
 
 
 @contextmanager
-def told_of_killed_workers(output: Path) -> Iterator[None]:
+def told(output: Path) -> Iterator[None]:
     """Raises:
-    UserError: in place of PyTorch's error where a loading process has been killed.
+    UserError: in place of PyTorch's error where a loading process has been killed, and of the system's where the
+        journal, a picture or a page cannot be written.
     """
     try:
         yield
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise UserError(
-            "a loading process was killed, most often for want of memory; lower workers, or set data.cache=none, and "
-            f"continue with resume={output}"
-        ) from None
+        problem = "a loading process was killed, most often for want of memory; lower workers, or set data.cache=none"
+    except OSError as error:
+        problem = f"{error.filename or output}: {error.strerror or error}; make room or mend the disk"
+    else:
+        return
+    raise UserError(f"{problem}; {to_continue(output)}")
 
 
 def colour_table_miou(config: TrainConfig) -> float:

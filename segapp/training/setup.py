@@ -213,6 +213,8 @@ def _predictor(model: nn.Module, config: TrainConfig, classes: tuple[str, ...], 
 
 
 def _warn(config: TrainConfig, images_for_bn: int) -> None:
+    if config.schedule.warmup_iterations >= config.iterations:
+        log.warning("schedule.warmup_iterations=%d is the whole run", config.schedule.warmup_iterations)
     if config.batch_norm == "frozen":
         return
     if config.iterations * config.model.bn_momentum < 3 and not config.recompute_bn:
