@@ -84,7 +84,7 @@ def test_what_checkpoint_takes(make_checkpoint: Make, tmp_path: Path) -> None:
     assert find_checkpoint("latest") == new
     with pytest.raises(UserError, match="no such checkpoint"):
         find_checkpoint(str(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match=r"no best\.safetensors or last\.safetensors"):
+    with pytest.raises(UserError, match=r"no best\.safetensors in this folder"):
         find_checkpoint(str(tmp_path))
 
 

@@ -265,10 +265,10 @@ def test_training_starts_from_an_encoder_and_says_so(tmp_path: Path) -> None:
     path = encoder_file(tmp_path / "encoder.safetensors")
     output = run(tmp_path, f"model.encoder.weights={path}", "optimizer.lr=1e-30", "model.bn_momentum=1e-9")
     assert f"starting from {path}: encoder xception41 trained on imagenet" in (output / "log.txt").read_text()
-    info = read_network_info(output / "last.safetensors")
+    info = read_network_info(output / "best.safetensors")
     assert info.splits_seen == ("imagenet", "shapes train"), "oldest first"
     assert info.model.encoder.weights is None, "a choice of training, not of the network"
-    weights = load_file(output / "last.safetensors")
+    weights = load_file(output / "best.safetensors")
     assert (weights["encoder.stem.0.conv.weight"] - 0.5).abs().max() < 1e-6
 
 

@@ -68,7 +68,7 @@ def test_train_eval_predict(tmp_path: Path, capsys: Capture) -> None:
     shown = capsys.readouterr().out
     assert "colour table mIoU 0." in shown
     assert "python tools/predict.py" in shown
-    for name in ("config.yaml", "log.txt", "metrics.jsonl", "best.safetensors", "last.safetensors", "state.pt"):
+    for name in ("config.yaml", "log.txt", "metrics.jsonl", "best.safetensors", "run.html"):
         assert (run / name).is_file(), name
     assert list((run / "tensorboard").iterdir())
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
