@@ -21,7 +21,7 @@ from segapp.errors import UserError
 
 Array = npt.NDArray[np.uint8]
 Into = tuple[Array | None, Array | None]
-"""Where a crop's image and label are to be written."""
+"""Places for a crop's image and label."""
 
 
 class TransformConfig(Config):
@@ -36,6 +36,9 @@ class ScaleCropFlip(A.DualTransform):  # type: ignore[misc]
 
     The result is that of the steps in this order on the whole image, but only what the crop shows is resized (see
     `part_to_resize`): bilinear, within one grey level; labels by the nearest pixel, equal.
+
+    Who has a place for the crop may call with `into=(image, label)` besides: arrays that it is written to if they are
+    of its shape and type.
 
     Args:
         scales: one of which is drawn for each image.
@@ -80,7 +83,7 @@ class ScaleCropFlip(A.DualTransform):  # type: ignore[misc]
             "top": self.py_random.randint(0, max(0, height - self.height)),
             "left": self.py_random.randint(0, max(0, width - self.width)),
             "flip": self.py_random.random() < self.p_flip,
-            "into": data.pop("into", (None, None)),  # taken out: a second step like this would read what it writes
+            "into": data.pop("into", (None, None)),  # taken out: another such step would write to what it reads
         }
 
     def apply(
@@ -142,7 +145,7 @@ def part_to_resize(length: int, scaled: int, start: int, stop: int) -> tuple[sli
     return slice(first * length // scaled, min(end, length)), start - first
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=2048)
 def nearest(length: int, scaled: int) -> npt.NDArray[np.int64]:
     """The pixel whose centre is nearest, for each of `scaled` ones, as OpenCV chooses it."""
     pixels = np.arange(length, dtype=np.float32)[None]
