@@ -141,8 +141,11 @@ def part_to_resize(length: int, scaled: int, start: int, stop: int) -> tuple[sli
     period = scaled // math.gcd(length, scaled)
     outside = max(0, -((length - scaled) // (2 * length)))  # so many pixels read left of the part's first one
     first = max(0, start - outside) // period * period
-    end = -(-stop * length // scaled) + 2  # the last one's right neighbour, and one more
-    return slice(first * length // scaled, min(end, length)), start - first
+    begin = first * length // scaled
+    end = min(-(-stop * length // scaled) + 2, length)  # the last one's right neighbour, and one more
+    if scaled != length and round((end - begin) * (scaled / length)) == end - begin:
+        return slice(0, length), start  # where the size stays the same, OpenCV only copies
+    return slice(begin, end), start - first
 
 
 @lru_cache(maxsize=2048)
