@@ -1,5 +1,7 @@
 """Data sets, their errors, the label scan, and the stream of training crops."""
 
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from segapp.classes import voc_palette
 from segapp.data.crops import TrainingStream, training_batches
 from segapp.data.dataset import SegmentationDataset
 from segapp.data.loader import start_worker, whole_images
+from segapp.data.memory import InMemory
 from segapp.data.scan import scan_labels
 from segapp.data.shapes import SHAPES_CLASSES, ShapesConfig
 from segapp.data.strings import Strings
@@ -241,7 +244,7 @@ def in_plain_order(
     return array[:, ::-1] if params["flip"] else array
 
 
-@pytest.mark.parametrize("scale", [0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 0.3, 0.55, 2.7])
+@pytest.mark.parametrize("scale", [0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 0.3, 0.55, 2.7, 0.99, 1.01])
 def test_scale_crop_flip_is_the_plain_order(scale: float) -> None:
     """Within a grey level, and labels equal: images of all small sizes and some of VOC's, noise and hard edges."""
     rng = np.random.default_rng(0)
@@ -255,13 +258,15 @@ def test_scale_crop_flip_is_the_plain_order(scale: float) -> None:
         label = rng.integers(0, 256, (height, width), np.uint8)
         step = ScaleCropFlip([scale], *crop)
         step.set_random_seed(case)
-        params = step.get_params_dependent_on_data({"shape": image.shape}, {})
+        into = np.full((*crop, 3), 77, np.uint8), np.full(crop, 77, np.uint8)
+        params = step.get_params_dependent_on_data({"shape": image.shape}, {"into": into} if case % 3 else {})
         expected = in_plain_order(image, step, params, cv2.INTER_LINEAR, 128)
-        actual = step.apply(image, **params)
+        actual, actual_label = step.apply(image, **params), step.apply_to_mask(label, **params)
         assert actual.shape == (*crop, 3)
         assert np.abs(actual.astype(int) - expected).max() <= 1, (height, width, crop, params)
         expected = in_plain_order(label, step, params, cv2.INTER_NEAREST_EXACT, 255)
-        assert np.array_equal(step.apply_to_mask(label, **params), expected), (height, width, crop, params)
+        assert np.array_equal(actual_label, expected), (height, width, crop, params)
+        assert (actual is into[0]) == (actual_label is into[1]) == bool(case % 3)
 
 
 def test_every_place_of_a_crop_is_drawn_and_right() -> None:
@@ -280,14 +285,34 @@ def test_every_place_of_a_crop_is_drawn_and_right() -> None:
         assert len(places) == height - 20 + 1 + width - 11 + 1 + 2
 
 
-def test_other_steps_may_stand_around_it() -> None:
+STEP: dict[str, dict[str, Any] | None] = {"ScaleCropFlip": {"scales": [2, 1, 0.5], "height": 33, "width": 33}}
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [{"Rotate": {"limit": 10, "p": 1}}, STEP, {"ToGray": {"p": 1}}],
+        [STEP, {"HorizontalFlip": {"p": 0.5}}, STEP],
+        [{"ScaleCropFlip": {"scales": [1], "height": 40, "width": 33}}, {"RandomCrop": {"height": 33, "width": 33}}],
+        [{"ToFloat": {"max_value": 255}}, STEP, {"FromFloat": {"max_value": 255}}],
+        [STEP, {"GaussNoise": {"p": 1}}],
+    ],
+)
+def test_other_steps_may_stand_around_it(steps: list[dict[str, dict[str, Any] | None]]) -> None:
+    """And a place for the crop changes nothing, whatever else writes or reads there."""
     image = np.random.default_rng(0).integers(0, 256, (45, 36, 3), np.uint8)
-    step: dict[str, dict[str, Any] | None] = {"ScaleCropFlip": {"scales": [2], "height": 33, "width": 33}}
-    transform = build_transform([{"Rotate": {"limit": 10, "p": 1}}, step, {"ToGray": {"p": 1}}])
-    out = transform(image=image, mask=image[..., 0])
-    assert out["image"].shape == (33, 33, 3)
-    assert out["mask"].shape == (33, 33)
-    assert np.array_equal(out["image"][..., 0], out["image"][..., 2])
+    transform = build_transform(steps)
+    for seed in range(20):
+        transform.set_random_seed(seed)
+        expected = transform(image=image, mask=image[..., 0])
+        assert expected["image"].shape == (33, 33, 3)
+        assert expected["mask"].shape == (33, 33)
+        assert expected["image"].dtype == np.uint8
+        transform.set_random_seed(seed)
+        into = np.empty((33, 33, 3), np.uint8), np.empty((33, 33), np.uint8)
+        actual = transform(image=image, mask=image[..., 0], into=into)
+        for name in ("image", "mask"):
+            assert np.array_equal(actual[name], expected[name])
 
 
 def crops(root: Path, workers: int, start: int = 0, stop: int = 6) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -296,15 +321,31 @@ def crops(root: Path, workers: int, start: int = 0, stop: int = 6) -> list[tuple
 
 
 def test_crops_do_not_depend_on_workers_and_resume_anywhere(shapes_root: Path) -> None:
-    alone = crops(shapes_root, 0)
-    assert len(alone) == 6
-    for other in (crops(shapes_root, 2), [*crops(shapes_root, 0, 0, 2), *crops(shapes_root, 0, 2, 6)]):
+    alone = crops(shapes_root, 0, stop=20)
+    assert len(alone) == 20
+    resumed = [*crops(shapes_root, 0, 0, 2), *crops(shapes_root, 2, 2, 20)]
+    for other in (crops(shapes_root, 1, stop=20), crops(shapes_root, 2, stop=20), resumed):
         for (image, label), (other_image, other_label) in zip(alone, other, strict=True):
             assert torch.equal(image, other_image)
             assert torch.equal(label, other_label)
     image, label = alone[0]
     assert (image.shape, image.dtype) == ((3, 33, 33, 3), torch.uint8)
     assert (label.shape, label.dtype) == ((3, 33, 33), torch.uint8)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_worker_writes_over_a_batch_that_is_not_copied_yet(
+    shapes_root: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    def slow(tensor: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.02)  # the workers make all batches that they may meanwhile
+        return tensor + 0
+
+    expected = crops(shapes_root, 0, stop=12)
+    monkeypatch.setattr(torch.Tensor, "clone", slow)
+    for (image, label), (other_image, other_label) in zip(crops(shapes_root, workers, stop=12), expected, strict=True):
+        assert torch.equal(image, other_image)
+        assert torch.equal(label, other_label)
 
 
 def test_workers_draw_different_numbers(shapes_root: Path) -> None:
@@ -337,11 +378,38 @@ def test_every_image_once_an_epoch(shapes_root: Path) -> None:
     assert orders[0] != orders[1] != orders[2]
 
 
-def test_workers_may_be_spawned(shapes_root: Path) -> None:
-    stream = TrainingStream(shapes(shapes_root), paper(33), seed=7)
-    loader = DataLoader(stream, sampler=range(4), batch_size=2, num_workers=1, multiprocessing_context="spawn")
-    spawned = [images for images, _ in loader]
-    assert torch.equal(spawned[0][0], crops(shapes_root, 0)[0][0][0])
+def test_workers_may_be_spawned(shapes_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segapp.data.crops.DataLoader", partial(DataLoader, multiprocessing_context="spawn"))
+    for (image, label), (other_image, other_label) in zip(
+        crops(shapes_root, 1, stop=5), crops(shapes_root, 0, stop=5), strict=True
+    ):
+        assert torch.equal(image, other_image)
+        assert torch.equal(label, other_label)
+
+
+def test_too_little_shared_memory_is_told(shapes_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(tensor: torch.Tensor) -> None:
+        raise RuntimeError("No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    with pytest.raises(UserError, match=r"workers=2 need 0\.0 GB .*No space left.*fewer workers, or .*shm"):
+        crops(shapes_root, 2)
+    assert len(crops(shapes_root, 0)) == 6
+
+
+def test_neighbouring_crops_are_independent(shapes_root: Path) -> None:
+    """4000 flips: half of them, and half as 1, 2 and 3 crops before, within 4 standard deviations."""
+    dataset = shapes(shapes_root)
+    assert dataset.masks is not None
+    one = InMemory(SegmentationDataset("one", dataset.classes, Strings(["0"]), dataset.images[:1], dataset.masks[:1]))
+    for seed in (0, 1):
+        transform = TransformConfig(crop=64, train=[{"HorizontalFlip": {"p": 0.5}}])
+        stream = TrainingStream(one, transform, seed)
+        images, _ = stream.empty(4000)
+        assert stream.fill(0, images, stream.empty(4000)[1]) is None
+        flipped = (images != torch.tensor(one[0].image)).flatten(1).any(1)
+        for chance in (flipped, *(flipped[lag:] == flipped[:-lag] for lag in (1, 2, 3))):
+            assert abs(chance.float().mean().item() - 0.5) < 4 * 0.5 / 4000**0.5
 
 
 def test_a_damaged_image_in_a_worker_is_one_line(shapes_root: Path, tmp_path: Path) -> None:

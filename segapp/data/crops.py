@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
 from segapp.data.dataset import SegmentationDataset
 from segapp.data.loader import Workers, start_worker, worker_count
@@ -17,6 +19,11 @@ from segapp.data.transforms import TransformConfig, build_transform
 from segapp.errors import UserError
 
 log = logging.getLogger(__name__)
+
+Array = npt.NDArray[np.uint8]
+
+PREFETCH = 2
+"""Items that each loading process makes ahead."""
 
 
 class TrainingStream(Dataset[tuple[Tensor, Tensor] | UserError]):
@@ -45,33 +52,49 @@ class TrainingStream(Dataset[tuple[Tensor, Tensor] | UserError]):
 
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor] | UserError:
         """uint8 image C x C x 3 and label C x C; an error is returned, for the main process to raise."""
+        images, labels = self.empty(1)
+        return self.fill(position, images, labels) or (images[0], labels[0])
+
+    def empty(self, *number: int, pin_memory: bool = False) -> tuple[Tensor, Tensor]:
+        """uint8 tensors for `number` crops: images ... x C x C x 3 and labels ... x C x C."""
+        images = torch.empty((*number, self.crop, self.crop, 3), dtype=torch.uint8, pin_memory=pin_memory)
+        return images, torch.empty((*number, self.crop, self.crop), dtype=torch.uint8, pin_memory=pin_memory)
+
+    def fill(self, start: int, images: Tensor, labels: Tensor) -> UserError | None:
+        """Writes crops `start` and following over N x C x C x 3 and N x C x C; an error is returned."""
+        try:
+            for position, (image, label) in enumerate(zip(images.numpy(), labels.numpy(), strict=True), start):
+                self._write(position, image, label)
+        except UserError as error:
+            return error
+        return None
+
+    def _write(self, position: int, image: Array, label: Array) -> None:
         epoch, offset = divmod(position, len(self.dataset))
         if epoch != self._epoch:
             self._epoch = epoch
             self._order = self.order(epoch)
+        index = int(self._order[offset])
+        sample = self.dataset[index]
+        random = np.random.default_rng([self.seed, position])
+        self.transform.set_random_state(random, Random(int(random.integers(1 << 63))))
         try:
-            sample = self.dataset[int(self._order[offset])]
-        except UserError as error:
-            return error
-        self.transform.set_random_seed(int(np.random.SeedSequence([self.seed, position]).generate_state(1)[0]))
-        try:
-            crop = self.transform(image=sample.image, mask=sample.label)
+            crop = self.transform(image=sample.image, mask=sample.label, into=(image, label))
         except (
             Exception
         ) as error:  # a crop larger than the image, for one: the steps and their arguments are the user's
             log.debug("a transform failed", exc_info=True)
-            return UserError(f"transform.train fails on {self.dataset.images[int(self._order[offset])]}: {error}")
-        image, label = crop["image"], crop["mask"]
-        if image.shape != (self.crop, self.crop, 3) or image.dtype != np.uint8:
-            return UserError(
-                f"transform.train gives {image.dtype} images of {image.shape[1]} x {image.shape[0]}; "
+            raise UserError(f"transform.train fails on {self.dataset.images[index]}: {error}") from None
+        made = crop["image"]
+        if made.shape != image.shape or made.dtype != np.uint8:
+            raise UserError(
+                f"transform.train gives {made.dtype} images of {made.shape[1]} x {made.shape[0]}; "
                 f"uint8 of {self.crop} x {self.crop} (transform.crop) are needed: change the one or the other"
             )
-        return _tensor(image), _tensor(label)
-
-
-def _tensor(array: npt.NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(np.require(array, requirements=["C", "W"]))  # a step may have passed its input on
+        if made is not image:
+            image[:] = made
+        if crop["mask"] is not label:
+            label[:] = crop["mask"]
 
 
 def training_batches(
@@ -93,34 +116,74 @@ def training_batches(
         share, shares: which of how many equal shares of each batch to give.
 
     Raises:
-        UserError: an image or mask cannot be read.
+        UserError: an image or mask cannot be read; too little memory that processes can share.
     """
+    size = batch_size // (parts * shares)
+    firsts = _Firsts(batch_size, size, parts, share)
+    items = range(start * parts, stop * parts)
+    processes = worker_count(workers)
+    if not processes:
+        for item in items:
+            images, labels = stream.empty(size, pin_memory=pin_memory)
+            if error := stream.fill(firsts[item], images, labels):
+                raise error
+            yield images, labels
+        return
+    slots = _Slots(stream, firsts, processes * PREFETCH + 1)
     loader = DataLoader(
-        stream,
-        batch_sampler=_positions(start, stop, batch_size, parts, share, shares),
-        num_workers=worker_count(workers),
-        collate_fn=_stack,
-        pin_memory=pin_memory,
+        slots,
+        batch_size=None,
+        sampler=items,
+        num_workers=processes,
+        prefetch_factor=PREFETCH,
         worker_init_fn=start_worker,
         generator=torch.Generator(),  # the default one is the network's: a resumed run must find it unmoved
     )
-    for batch in loader:
-        if isinstance(batch, UserError):
-            raise batch
-        yield batch
+    for slot in loader:
+        if isinstance(slot, UserError):
+            raise slot
+        images, labels = slots.images[slot], slots.labels[slot]
+        yield (images.pin_memory(), labels.pin_memory()) if pin_memory else (images.clone(), labels.clone())
 
 
-def _positions(start: int, stop: int, batch_size: int, parts: int, share: int, shares: int) -> Iterator[list[int]]:
-    size = batch_size // (parts * shares)
-    for batch in range(start, stop):
-        for part in range(share * parts, (share + 1) * parts):
-            first = batch * batch_size + part * size
-            yield list(range(first, first + size))
+@dataclass(frozen=True)
+class _Firsts:
+    """The first crop of each item: part after part of one share of each batch.
+
+    `size`: crops of an item. `parts`: items of a batch. `share`: how many shares of that size come before this one.
+    """
+
+    batch_size: int
+    size: int
+    parts: int
+    share: int
+
+    def __getitem__(self, item: int) -> int:
+        batch, part = divmod(item, self.parts)
+        return batch * self.batch_size + (self.share * self.parts + part) * self.size
 
 
-def _stack(crops: list[tuple[Tensor, Tensor] | UserError]) -> tuple[Tensor, Tensor] | UserError:
-    for crop in crops:
-        if isinstance(crop, UserError):
-            return crop
-    images, labels = default_collate(crops)  # in a worker it stacks straight into shared memory
-    return images, labels
+class _Slots(Dataset[int | UserError]):
+    """Items in shared memory that is written to again and again: new pages would cost as much as the crops.
+
+    Item n is the slot in which it now is. While the main process copies it, the loader has asked for none beyond the
+    next processes * PREFETCH ones, so with one slot more nobody writes to it.
+    """
+
+    def __init__(self, stream: TrainingStream, firsts: _Firsts, number: int) -> None:
+        self.stream = stream
+        self.firsts = firsts
+        self.images, self.labels = stream.empty(number, firsts.size)
+        try:
+            self.images.share_memory_()  # type: ignore[no-untyped-call]
+            self.labels.share_memory_()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            size = (self.images.nbytes + self.labels.nbytes) / 1e9
+            raise UserError(
+                f"workers={number // PREFETCH} need {size:.1f} GB of memory that processes can share ({error}); "
+                "take fewer workers, or make /dev/shm larger (docker run --shm-size=8g)"
+            ) from None
+
+    def __getitem__(self, item: int) -> int | UserError:
+        slot = item % len(self.images)
+        return self.stream.fill(self.firsts[item], self.images[slot], self.labels[slot]) or slot

@@ -4,6 +4,7 @@ import math
 import os
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Annotated, Any
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # read at import: no look-up of newer versions
@@ -19,6 +20,8 @@ from segapp.config import Config
 from segapp.errors import UserError
 
 Array = npt.NDArray[np.uint8]
+Into = tuple[Array | None, Array | None]
+"""Places for a crop's image and label."""
 
 
 class TransformConfig(Config):
@@ -33,6 +36,9 @@ class ScaleCropFlip(A.DualTransform):  # type: ignore[misc]
 
     The result is that of the steps in this order on the whole image, but only what the crop shows is resized (see
     `part_to_resize`): bilinear, within one grey level; labels by the nearest pixel, equal.
+
+    Who has a place for the crop may call with `into=(image, label)` besides: arrays that it is written to if they are
+    of its shape and type.
 
     Args:
         scales: one of which is drawn for each image.
@@ -72,11 +78,17 @@ class ScaleCropFlip(A.DualTransform):  # type: ignore[misc]
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         scale = self.py_random.choice(self.scales)
         height, width = (max(1, round(length * scale)) for length in params["shape"][:2])
-        top = self.py_random.randint(0, max(0, height - self.height))
-        left = self.py_random.randint(0, max(0, width - self.width))
-        return {"size": (height, width), "top": top, "left": left, "flip": self.py_random.random() < self.p_flip}
+        return {
+            "size": (height, width),
+            "top": self.py_random.randint(0, max(0, height - self.height)),
+            "left": self.py_random.randint(0, max(0, width - self.width)),
+            "flip": self.py_random.random() < self.p_flip,
+            "into": data.pop("into", (None, None)),  # taken out: another such step would write to what it reads
+        }
 
-    def apply(self, img: Array, size: tuple[int, int], top: int, left: int, flip: bool, **params: Any) -> Array:
+    def apply(
+        self, img: Array, size: tuple[int, int], top: int, left: int, flip: bool, into: Into, **params: Any
+    ) -> Array:
         (height, width), (bottom, right) = img.shape[:2], self._end(size, top, left)
         rows, above = part_to_resize(height, size[0], top, bottom)
         columns, before = part_to_resize(width, size[1], left, right)
@@ -84,10 +96,10 @@ class ScaleCropFlip(A.DualTransform):  # type: ignore[misc]
         if size != (height, width):
             part = cv2.resize(part, None, fx=size[1] / width, fy=size[0] / height, interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
         part = part[above : above + bottom - top, before : before + right - left]
-        return self._flip_and_pad(part, flip, self.fill)
+        return self._flip_and_pad(part, flip, self.fill, into[0])
 
     def apply_to_mask(
-        self, mask: Array, size: tuple[int, int], top: int, left: int, flip: bool, **params: Any
+        self, mask: Array, size: tuple[int, int], top: int, left: int, flip: bool, into: Into, **params: Any
     ) -> Array:
         bottom, right = self._end(size, top, left)
         rows = nearest(mask.shape[0], size[0])[top:bottom]
@@ -95,20 +107,25 @@ class ScaleCropFlip(A.DualTransform):  # type: ignore[misc]
         part = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         # Whole rows are taken far quicker than single pixels.
         part = cv2.transpose(cv2.transpose(part).take(columns - columns[0], 0)).take(rows - rows[0], 0)
-        return self._flip_and_pad(part, flip, self.fill_mask)
+        return self._flip_and_pad(part, flip, self.fill_mask, into[1])
 
     def _end(self, size: tuple[int, int], top: int, left: int) -> tuple[int, int]:
         """Where in the scaled image the crop ends: (bottom, right)."""
         return min(size[0], top + self.height), min(size[1], left + self.width)
 
-    def _flip_and_pad(self, part: Array, flip: bool, fill: int) -> Array:
-        below, beside = self.height - part.shape[0], self.width - part.shape[1]
+    def _flip_and_pad(self, part: Array, flip: bool, fill: int, into: Array | None) -> Array:
+        """The crop, which is `into` where that fits."""
+        shape = (self.height, self.width, *part.shape[2:])
+        fits = into is not None and (into.shape, into.dtype) == (shape, part.dtype)
+        crop = into if into is not None and fits else np.empty(shape, part.dtype)
+        height, width = part.shape[:2]
+        if (height, width) != shape[:2]:
+            crop.fill(fill)
         if flip:
-            part = cv2.flip(part, 1)  # type: ignore[assignment]
-        if below or beside:
-            left, right = (beside, 0) if flip else (0, beside)
-            part = cv2.copyMakeBorder(part, 0, below, left, right, cv2.BORDER_CONSTANT, value=[fill] * 4)  # type: ignore[assignment]
-        return np.ascontiguousarray(part)
+            cv2.flip(part, 1, dst=crop[:height, self.width - width :])
+        else:
+            crop[:height, :width] = part
+        return crop
 
 
 def part_to_resize(length: int, scaled: int, start: int, stop: int) -> tuple[slice, int]:
@@ -124,15 +141,21 @@ def part_to_resize(length: int, scaled: int, start: int, stop: int) -> tuple[sli
     period = scaled // math.gcd(length, scaled)
     outside = max(0, -((length - scaled) // (2 * length)))  # so many pixels read left of the part's first one
     first = max(0, start - outside) // period * period
-    end = -(-stop * length // scaled) + 2  # the last one's right neighbour, and one more
-    return slice(first * length // scaled, min(end, length)), start - first
+    begin = first * length // scaled
+    end = min(-(-stop * length // scaled) + 2, length)  # the last one's right neighbour, and one more
+    if scaled != length and round((end - begin) * (scaled / length)) == end - begin:
+        return slice(0, length), start  # where the size stays the same, OpenCV only copies
+    return slice(begin, end), start - first
 
 
+@lru_cache(maxsize=2048)
 def nearest(length: int, scaled: int) -> npt.NDArray[np.int64]:
     """The pixel whose centre is nearest, for each of `scaled` ones, as OpenCV chooses it."""
     pixels = np.arange(length, dtype=np.float32)[None]
     chosen = cv2.resize(pixels, (scaled, 1), interpolation=cv2.INTER_NEAREST_EXACT)  # INTER_NEAREST: half a pixel off
-    return np.asarray(chosen[0], np.int64)
+    indices = np.asarray(chosen[0], np.int64)
+    indices.flags.writeable = False
+    return indices
 
 
 OWN = {"ScaleCropFlip": ScaleCropFlip}

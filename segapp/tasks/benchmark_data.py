@@ -20,27 +20,15 @@ from torchvision.transforms import v2
 
 from segapp.classes import IGNORE_INDEX
 from segapp.data.crops import TrainingStream, training_batches
-from segapp.data.dataset import Sample, SegmentationDataset
+from segapp.data.dataset import SegmentationDataset
 from segapp.data.loader import start_worker
+from segapp.data.memory import InMemory
+from segapp.data.strings import Strings
 from segapp.data.transforms import TransformConfig
 from segapp.errors import UserError
 
 BATCH = 16
 GREY = 128
-
-
-class Held(SegmentationDataset):
-    """A data set's first `number` samples, decoded once and held in memory."""
-
-    def __init__(self, dataset: SegmentationDataset, number: int) -> None:
-        super().__init__(dataset.name, dataset.classes, dataset.ids, dataset.images, dataset.masks, dataset.read_label)
-        self.samples = [dataset[index] for index in range(min(number, len(dataset)))]
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.samples[index]
 
 
 class Peer(Dataset[tuple[Tensor, Tensor]]):
@@ -164,7 +152,7 @@ def time_loading(dataset: SegmentationDataset, transform: TransformConfig, *, sa
     scales = (transform.train[0]["ScaleCropFlip"] or {})["scales"]
     ours = {
         "segapp": TrainingStream(dataset, transform, seed=0),
-        "segapp, decoded images in memory": TrainingStream(Held(dataset, samples), transform, seed=0),
+        "segapp, decoded images in memory": TrainingStream(held(dataset, samples), transform, seed=0),
     }
     peers = {name: peer(dataset, transform.crop, scales) for name, peer in PEERS.items()}
     batches = max(2, samples // BATCH)
@@ -187,6 +175,16 @@ def time_loading(dataset: SegmentationDataset, transform: TransformConfig, *, sa
         if not workers:
             share = base / statistics.median(rates["segapp, decoding alone"])
             print(f"decoding takes {share:.0%} of a sample")
+
+
+def held(dataset: SegmentationDataset, number: int) -> InMemory:
+    """The first `number` samples, all of them read."""
+    masks = dataset.masks[:number] if dataset.masks is not None else None
+    ids, images = Strings(dataset.ids[:number]), dataset.images[:number]
+    memory = InMemory(SegmentationDataset(dataset.name, dataset.classes, ids, images, masks, dataset.read_label))
+    for index in range(len(memory)):
+        memory[index]
+    return memory
 
 
 def _measure(runs: dict[str, Run], batches: int, rounds: int, clock: Callable[[], float]) -> dict[str, list[float]]:
