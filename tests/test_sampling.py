@@ -152,7 +152,7 @@ def test_training_from_memory_is_the_same_and_balanced_another(tmp_path: Path) -
     plain = losses(tmp_path / "plain")
     assert losses(tmp_path / "memory", "data.cache=memory") == plain
     assert losses(tmp_path / "balanced", "data.sampler=class_balanced") != plain
-    assert losses(tmp_path / "weighted", "class_weights=balanced") != plain
+    assert losses(tmp_path / "weighted", "loss.class_weights=balanced") != plain
 
 
 def test_sets_that_share_an_image_are_refused(shapes_root: Path) -> None:
