@@ -219,8 +219,8 @@ def _warn(config: TrainConfig, images_for_bn: int) -> None:
         return
     if config.iterations * config.model.bn_momentum < 3 and not config.recompute_bn:
         log.warning(
-            "BN's running statistics will lag behind: %d iterations are too few for model.bn_momentum=%g; raise it (up to "
-            "0.1), or take recompute_bn=100",
+            "BN's running statistics will lag behind: %d iterations are too few for model.bn_momentum=%g; "
+            "raise it (up to 0.1), or take recompute_bn=100",
             config.iterations,
             config.model.bn_momentum,
         )
