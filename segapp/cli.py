@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from segapp import paths
 from segapp.config import Config
-from segapp.distributed import rank
+from segapp.distributed import is_of_another_process, rank
 from segapp.errors import Stopped, UserError
 from segapp.files import discarded_if_empty, output_parent, writable_folder
 from segapp.logs import ProgressHandler
@@ -64,9 +64,12 @@ def run_tool(name: str, doc: str, main: Callable[[list[str]], int], argv: Sequen
     except MemoryError:
         message = f"out of memory; {LESS_MEMORY}"
     except RuntimeError as error:
-        if "can't allocate memory" not in str(error):  # PyTorch's, on a CPU
+        if "can't allocate memory" in str(error):  # PyTorch's, on a CPU
+            message = f"out of memory; {LESS_MEMORY}"
+        elif is_of_another_process(error):
+            message = "another process of the job has ended; what ended it is told by that one"
+        else:
             raise
-        message = f"out of memory; {LESS_MEMORY}"
     except OSError as error:
         message = f"{error.filename or 'file'}: {error.strerror or error}"
     except KeyboardInterrupt:

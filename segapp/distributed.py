@@ -81,6 +81,13 @@ def rank() -> int:
     return int(os.environ.get("RANK", 0))
 
 
+def is_of_another_process(error: RuntimeError) -> bool:
+    """Whether a process of the job, waiting for another one, was told that it is gone."""
+    gone = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # gloo's words
+    lost = isinstance(error, dist.DistBackendError) or any(words in str(error) for words in gone)
+    return lost and "WORLD_SIZE" in os.environ
+
+
 @contextmanager
 def processes(*, gpu: bool) -> Iterator[Processes]:
     """Joins the job that torchrun describes in the environment; a job of one where it does not.
