@@ -1,6 +1,7 @@
 """The audit on data broken by hand: each damage gives its finding and no other, and clean masks give none."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -153,15 +154,15 @@ def copied(source: str, target: str) -> Callable[[Pair], None]:
     [
         (one_mask(np.zeros((HEIGHT, WIDTH, 3), np.uint8)), ["error not_indices"], "1 mask without class indices"),
         (one_mask(a_mask()[1:]), ["error sizes_differ"], "the mask is 40 x 29, its image 40 x 30"),
-        (one_mask(where(a_mask(), c2=3)), ["error values_outside"], "One value too many: a class name is missing"),
-        (masks_of(lambda mask: where(mask, c0=1, c1=2, c2=3)), None, "counted from 1: subtract 1"),
-        (masks_of(lambda mask: where(mask, c1=0, c2=200, void=0)), None, "binary masks that hold 200 for the object"),
-        (masks_of(lambda mask: where(mask, c1=100, c2=200)), None, "All values are multiples of 100"),
-        (masks_of(lambda mask: where(mask, c1=38, c2=75)), None, "colours turned into grey levels"),
+        (one_mask(where(a_mask(), c2=3)), ["error values_outside"], "the class of 3 is not listed"),
+        (masks_of(lambda mask: where(mask, c0=1, c1=2, c2=3)), None, "values that count from 1 need 1 subtracted"),
+        (masks_of(lambda mask: where(mask, c1=0, c2=200, void=0)), None, "0 and 200, a binary mask?"),
+        (masks_of(lambda mask: where(mask, c1=100, c2=200)), None, "Multiples of 100, as if spread out"),
+        (masks_of(lambda mask: where(mask, c1=38, c2=75)), None, "colours turned grey?"),
         (
             masks_of(lambda mask: where(mask, c1=255, c2=255, void=0)),
             ["error one_class", "warning missing_in_train", "note missing_in_val"],
-            "These look like binary masks: 255 means ignored",
+            "255 means ignored, not the object. 0 and 255, a binary mask?",
         ),
         (
             masks_of(lambda mask: where(mask, c2=1)),
@@ -185,6 +186,24 @@ def test_each_damage_is_found_and_nothing_else(
     found = [f"{finding.severity} {finding.kind}" for finding in findings]
     assert found == kinds if kinds else "error values_outside" in found
     assert told in " ".join(part for each in findings for part in (each.title, each.advice, *each.files))
+
+
+@pytest.mark.parametrize(
+    ("mask", "cause"),
+    [
+        (where(a_mask(), c2=3), "off by one?"),
+        (where(a_mask(), c1=0, c2=76), "0 and 76, a binary mask?"),
+        (where(a_mask(), c1=50, c2=100), "multiples of 50"),
+        (where(a_mask(), c1=38, c2=75), "colours turned grey?"),
+        (np.kron(np.arange(12, dtype=np.uint8).reshape(3, 4), np.ones((10, 10), np.uint8)), "with 9 such values"),
+    ],
+)
+def test_training_and_the_audit_tell_one_cause(pair: Pair, mask: Array, cause: str) -> None:
+    pair.write_mask("t2", mask)
+    told = next(each.advice for each in pair.audit()[2] if each.kind == "values_outside")
+    with pytest.raises(UserError, match=re.escape(cause)) as refused:
+        scan_labels(pair.dataset("train"))
+    assert str(refused.value).endswith(told[1:-1]), "but for the capital letter and the full stop"
 
 
 def test_what_the_file_of_classes_does_not_list_is_no_unreadable_mask(pair: Pair, tmp_path: Path) -> None:

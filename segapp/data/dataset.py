@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segapp.classes import IGNORE_INDEX
-from segapp.data.causes import cause_of_value
+from segapp.data.causes import cause_of_values, is_lossy
 from segapp.data.strings import Strings
 from segapp.errors import UserError, and_more
 from segapp.images import read_image, read_mask
@@ -97,7 +97,8 @@ def check_labels(mask: Path, pixels: npt.NDArray[np.int64], num_classes: int) ->
     """
     outside = np.flatnonzero(pixels[num_classes:IGNORE_INDEX])
     if len(outside):
-        cause = cause_of_value(mask, set(np.flatnonzero(pixels).tolist()), {*range(num_classes), IGNORE_INDEX})
+        listed = {*range(num_classes), IGNORE_INDEX}
+        cause = cause_of_values(np.flatnonzero(pixels).tolist(), listed, lossy=is_lossy(mask))
         raise UserError(
             f"{mask}: label value {num_classes + outside[0]} is outside the {num_classes} classes "
             f"(0 to {num_classes - 1}, and 255 for ignored pixels); {cause}"
