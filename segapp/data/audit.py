@@ -18,6 +18,7 @@ from segapp.data.causes import BLURRED, LIST_THEM, cause_of_values, is_lossy
 from segapp.data.classes_file import UnlistedError
 from segapp.data.dataset import Array, MaskSizeError, SegmentationDataset
 from segapp.data.loader import available_cores, start_worker
+from segapp.data.pairs import Unpaired
 from segapp.data.scan import LabelScan, Problem, count_labels
 from segapp.errors import UserError
 from segapp.images import NotIndexedError, exif_orientation, image_size, read_image
@@ -28,6 +29,30 @@ Severity = Literal["error", "warning", "note"]
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 """Error: training would fail or be wrong. Warning: it may well be. Note: good to know."""
+
+UNPAIRED: dict[str, tuple[Severity, str, str]] = {
+    "absent_image": (
+        "error",
+        "image listed but not there",
+        "Get these images, or take their lines out of the lists.",
+    ),
+    "image_without_mask": (
+        "error",
+        "image without its mask",
+        "Draw the masks, or take the images out; an image and its mask have one name (data/README.md).",
+    ),
+    "twin": (
+        "error",
+        "file of the same name as another but for the suffix",
+        "Keep one of each: nobody knows which one is meant.",
+    ),
+    "mask_without_image": (
+        "warning",
+        "mask without image",
+        "Nothing uses them: are images missing, or named otherwise?",
+    ),
+}
+"""By the kind of what is unpaired: severity, title and advice."""
 
 TURNED = {
     2: "mirrored",
@@ -182,10 +207,11 @@ def has_mixed_edges(label: Array) -> bool:
     return bool(pixels[mixed].sum() >= 0.1 * straight)
 
 
-def find(train: AuditedSet, val: AuditedSet) -> list[Finding]:
-    """All that ails the two sets, the worst first."""
+def find(train: AuditedSet, val: AuditedSet, unpaired: Iterable[Unpaired] = ()) -> list[Finding]:
+    """All that ails the two sets, and the files that are in neither because they are `unpaired`; the worst first."""
     both = (train, val)
     findings = [
+        *_unpaired(unpaired),
         *_broken_files(both),
         *_wrong_sizes(both),
         *_values_outside(both),
@@ -230,7 +256,7 @@ def choose_pictures(
                 why = f"{train.dataset.classes[kind]}, in {_number(int(images[kind]), 'image')} of train"
                 chosen[train.role, index] = (train, index, why)
     for each in (val, train):  # spread evenly
-        for index in np.linspace(0, len(each.dataset) - 1, number, dtype=int).tolist():
+        for index in np.linspace(0, len(each.dataset) - 1, number, dtype=int).tolist() if len(each.dataset) else ():
             chosen.setdefault((each.role, index), (each, index, each.role))
     return list(chosen.values())[:number]
 
@@ -250,10 +276,23 @@ def _finding(
 ) -> Iterator[Finding]:
     """A finding on files, if there are any; `title` holds {} for their number, as in "3 masks"."""
     if places:
-        noun, _, rest = title.partition(" ")
         lines = tuple(line for _, _, line in places)
         pictures = tuple((each.role, index) for each, index, _ in places[:2]) if show else ()
-        yield Finding(severity, kind, f"{_number(len(places), noun)} {rest}", advice, len(places), lines, pictures)
+        yield Finding(severity, kind, _counted(len(places), title), advice, len(places), lines, pictures)
+
+
+def _unpaired(unpaired: Iterable[Unpaired]) -> Iterator[Finding]:
+    once = dict.fromkeys(unpaired)  # some, both sets have told of
+    for kind, (severity, title, advice) in UNPAIRED.items():
+        lines = tuple(f"{each.file}: {each.why}" for each in once if each.kind == kind)
+        if lines:
+            yield Finding(severity, kind, _counted(len(lines), title), advice, len(lines), lines)
+
+
+def _counted(count: int, title: str) -> str:
+    """3 and "mask of another size" to "3 masks of another size"."""
+    noun, _, rest = title.partition(" ")
+    return f"{_number(count, noun)} {rest}"
 
 
 def _broken_files(sets: Sequence[AuditedSet]) -> Iterator[Finding]:

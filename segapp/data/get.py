@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from segapp.archives import extract
 from segapp.classes import VOC_CLASSES, voc_palette
-from segapp.data.dataset import check_labels, check_size, read_list
+from segapp.data.dataset import check_labels, check_size
+from segapp.data.pairs import read_lines
 from segapp.download import discard_download, fetch
 from segapp.errors import UserError, disk_error
 from segapp.files import alone, scratch_folder, write_text
@@ -214,8 +215,8 @@ def build_trainaug(root: Path, sbd: Path, images: int) -> None:
         UserError: another number; a damaged file; masks of someone else in the way.
     """
     lists = root / LISTS
-    voc_train, voc_val = set(read_list(lists / "train.txt")), set(read_list(lists / "val.txt"))
-    ids = sorted((set(read_list(sbd / "train.txt")) | set(read_list(sbd / "val.txt")) | voc_train) - voc_val)
+    voc_train, voc_val = _ids(lists / "train.txt"), _ids(lists / "val.txt")
+    ids = sorted((_ids(sbd / "train.txt") | _ids(sbd / "val.txt") | voc_train) - voc_val)
     if len(ids) != images:
         raise UserError(f"trainaug would have {len(ids)} images in place of {images}: {lists} or {sbd} is incomplete")
     masks = root / "SegmentationClassAug"
@@ -239,6 +240,10 @@ def build_trainaug(root: Path, sbd: Path, images: int) -> None:
         raise UserError(f"{masks} is there, but not from here: {lacking[0]}.png is missing; move it away")
     write_text(lists / "trainaug.txt", "".join(f"{id}\n" for id in ids))
     log.info("trainaug: %d images, %d of them with the official mask", len(ids), len(voc_train & set(ids)))
+
+
+def _ids(list_file: Path) -> set[str]:
+    return {line for _, line in read_lines(list_file)}
 
 
 def read_sbd_mask(path: Path) -> npt.NDArray[np.uint8]:
