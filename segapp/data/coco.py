@@ -48,6 +48,7 @@ from segapp.data.get import get_coco
 from segapp.data.loader import available_cores
 from segapp.data.options import DataOptions
 from segapp.data.pairs import OnUnpaired, Unpaired, not_there, refuse
+from segapp.data.splits import marked
 from segapp.data.strings import Paths, Strings
 from segapp.errors import UserError, and_more
 from segapp.files import alone, write_json
@@ -124,8 +125,9 @@ class CocoConfig(DataOptions):
         on_unpaired(_absent(images, kept, annotations))
         absent = {*not_there(images, kept)}
         kept = [file_name for file_name in kept if file_name not in absent]
-        ids = Strings(_stem(file_name) for file_name in kept)
-        return SegmentationDataset(name, classes, ids, Paths(images, Strings(kept)), Paths(masks, ids, ".png"))
+        ids, image_files = [_stem(file_name) for file_name in kept], Paths(images, Strings(kept))
+        name = marked(name, ids, image_files)
+        return SegmentationDataset(name, classes, Strings(ids), image_files, Paths(masks, Strings(ids), ".png"))
 
 
 @dataclass(frozen=True)

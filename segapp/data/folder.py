@@ -11,6 +11,7 @@ from segapp.data.classes_file import read_classes
 from segapp.data.dataset import SegmentationDataset
 from segapp.data.options import DataOptions
 from segapp.data.pairs import Files, OnUnpaired, Unpaired, find_files, read_list, refuse, without_mask
+from segapp.data.splits import marked
 from segapp.data.strings import Paths, Strings
 from segapp.errors import UserError
 
@@ -61,11 +62,11 @@ class FolderConfig(DataOptions):
         on_unpaired(unpaired)
         ids = [id for id in ids if id in masks.paths]
         title = self.title or self.root.name or self.root.resolve().name
+        split = str(getattr(self, role) or role).strip("/").removesuffix(".txt")
         image_files = Paths(self.root, Strings(images.paths[id] for id in ids))
         mask_files = Paths(self.root, Strings(masks.paths[id] for id in ids))
-        return SegmentationDataset(
-            f"{title} {role}", classes.names, Strings(ids), image_files, mask_files, classes.read_label
-        )
+        name = marked(f"{title} {split}", ids, image_files)
+        return SegmentationDataset(name, classes.names, Strings(ids), image_files, mask_files, classes.read_label)
 
     def _files(self, folder: str, ending: str, not_ending: str = "") -> Files:
         files = find_files(self.root, folder, ending=ending, not_ending=not_ending)

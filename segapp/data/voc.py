@@ -9,8 +9,12 @@ from segapp.data.dataset import SegmentationDataset
 from segapp.data.get import LISTS, get_trainaug, get_voc
 from segapp.data.options import DataOptions
 from segapp.data.pairs import OnUnpaired, find_files, read_list, refuse, without_mask
+from segapp.data.splits import marked
 from segapp.data.strings import Paths, Strings
 from segapp.errors import UserError
+
+OFFICIAL = frozenset({"train", "val", "trainval", "trainaug"})
+"""Lists whose names say which images they hold; those of others are marked."""
 
 
 class Voc2012Config(DataOptions):
@@ -64,5 +68,7 @@ def voc_layout(
     if has_labels:
         ids = [id for id in ids if id in masks.paths]
     image_files = Paths(root, Strings(images.paths[id] for id in ids))
+    if split not in OFFICIAL:
+        name = marked(name, ids, image_files)
     mask_files = Paths(root, Strings(masks.paths[id] for id in ids)) if has_labels else None
     return SegmentationDataset(name, classes, Strings(ids), image_files, mask_files)
