@@ -6,7 +6,7 @@ from typing import Literal
 from segapp.classes import VOC_CLASSES
 from segapp.config import UserPath
 from segapp.data.dataset import SegmentationDataset
-from segapp.data.get import LISTS, get_trainaug, get_voc
+from segapp.data.get import LISTS, get_trainaug, get_voc, lacking_of_voc
 from segapp.data.options import DataOptions
 from segapp.data.pairs import OnUnpaired, find_files, read_list, refuse, without_mask
 from segapp.data.splits import marked
@@ -31,7 +31,7 @@ class Voc2012Config(DataOptions):
 
     def dataset(self, role: Literal["train", "val"], on_unpaired: OnUnpaired = refuse) -> SegmentationDataset:
         split = self.train if role == "train" else self.val
-        if self.download and not (self.root / "JPEGImages").is_dir():
+        if self.download and lacking_of_voc(self.root):
             get_voc(self.root)
         if self.download and split == "trainaug" and not (self.root / LISTS / "trainaug.txt").is_file():
             get_trainaug(self.root)
