@@ -38,7 +38,7 @@ UNPAIRED: dict[str, tuple[Severity, str, str]] = {
     ),
     "image_without_mask": (
         "error",
-        "image without its mask",
+        "image without a mask",
         "Draw the masks, or take the images out; an image and its mask have one name (data/README.md).",
     ),
     "twin": (
