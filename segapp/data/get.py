@@ -307,7 +307,7 @@ def build_trainaug(root: Path, sbd: Path, images: int) -> None:
 
 def _ids(list_file: Path) -> set[str]:
     """Those of an official list, or of one that names their images' files."""
-    return {line.split()[0].rpartition("/")[2].removesuffix(".jpg") for _, line in read_lines(list_file)}
+    return {line.split()[0].rpartition("/")[2].removesuffix(".jpg") for line in read_lines(list_file) if line}
 
 
 def read_sbd_mask(path: Path) -> npt.NDArray[np.uint8]:

@@ -2,7 +2,7 @@
 
 import os
 import posixpath
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -88,14 +88,13 @@ class Files:
         return before, star, f"{after}/"
 
 
-def find_files(
-    root: Path, folder: str, *, ending: str = "", not_ending: str = "", suffixes: Collection[str] = IMAGE_SUFFIXES
-) -> Files:
+def find_files(root: Path, folder: str, *, ending: str = "", not_ending: str = "", suffix: str | None = None) -> Files:
     """Pictures in a folder and all folders below it; hidden ones are left out.
 
     Args:
         folder: a path inside root. A * stands for one folder of any name, with which the ids then begin.
         ending: only names that end so (before their suffix). not_ending: none that end so.
+        suffix: only this one, as it stands; None: any of a picture.
     """
     before, star, after = os.path.normpath(folder).partition("*")
     places = {"": before}
@@ -106,9 +105,8 @@ def find_files(
     for prefix, place in places.items():
         for name in _names(root / place) if (root / place).is_dir() else ():
             stem = name.rpartition(".")[0]
-            if not is_picture(name, suffixes) or not stem.endswith(ending):
-                continue
-            if not_ending and stem.endswith(not_ending):
+            is_wanted = is_picture(name) if suffix is None else name.endswith(suffix)
+            if not is_wanted or not stem.endswith(ending) or (not_ending and stem.endswith(not_ending)):
                 continue
             id = prefix + stem.removesuffix(ending)
             path = name if place == "." else f"{place}/{name}"
@@ -135,8 +133,9 @@ def _names(folder: Path) -> list[str]:
     return names
 
 
-def is_picture(name: str, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool:
-    return f".{name.rpartition('.')[2].lower()}" in suffixes
+def is_picture(name: str) -> bool:
+    """By its suffix."""
+    return f".{name.rpartition('.')[2].lower()}" in IMAGE_SUFFIXES
 
 
 def not_there(folder: Path, names: Iterable[str]) -> list[str]:
@@ -161,8 +160,8 @@ def without_mask(ids: Sequence[str], images: Files, masks: Files) -> list[Unpair
     return [Unpaired("image_without_mask", str(images.root / images.paths[id]), why) for id in lacking]
 
 
-def read_lines(path: Path) -> list[tuple[int, str]]:
-    """The lines of a list file that hold anything, and their numbers, from 1.
+def read_lines(path: Path) -> list[str]:
+    """The lines of a list file, without the space around them; some may be empty.
 
     Raises:
         UserError: missing, no text, or empty.
@@ -173,8 +172,8 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
         raise UserError(f"{path}: the list of images cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: the list of images is no text file") from None
-    lines = [(number, line) for number, each in enumerate(text.splitlines(), 1) if (line := each.strip())]
-    if not lines:
+    lines = [line.strip() for line in text.splitlines()]
+    if not any(lines):
         raise UserError(f"{path}: the list is empty; one image a line is expected")
     return lines
 
@@ -187,8 +186,10 @@ def read_list(path: Path, images: Files, masks: Files) -> tuple[list[str], list[
     """
     ids: dict[str, int] = {}
     unpaired = []
-    for number, line in read_lines(path):
-        id, mask = _image_and_mask(line, images)
+    for number, line in enumerate(read_lines(path), 1):
+        if not line:
+            continue
+        id, mask = (line, None) if line in images.paths else _image_and_mask(line, images)
         if id is None:
             why = f"no such image in {images.root / images.folder}, but {path}, line {number}, lists it"
             unpaired.append(Unpaired("absent_image", line, why))
@@ -204,9 +205,7 @@ def read_list(path: Path, images: Files, masks: Files) -> tuple[list[str], list[
 
 
 def _image_and_mask(line: str, images: Files) -> tuple[str | None, str | None]:
-    """The id of the image that a line names, if it is there, and the mask named behind it. Names may hold spaces."""
-    if line in images.paths:
-        return line, None
+    """The id of the image that a line names, if it is there, and a mask named behind it. Names may hold spaces."""
     words = line.split()
     for at in range(1, len(words)):
         image, mask = " ".join(words[:at]), " ".join(words[at:])

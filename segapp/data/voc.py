@@ -58,17 +58,18 @@ def voc_layout(
         known = sorted(path.stem for path in list_file.parent.glob("*.txt"))
         hint = "; python tools/prepare_data.py sbd makes it, as does data.download=true" if split == "trainaug" else ""
         raise UserError(f"{list_file}: no such list; there are: {', '.join(known) or 'none'}{hint}")
-    images = find_files(root, "JPEGImages", suffixes=(".jpg",))
+    images = find_files(root, "JPEGImages", suffix=".jpg")
     of_trainaug = split == "trainaug" or b"SegmentationClassAug/" in list_file.read_bytes()
-    masks = find_files(root, "SegmentationClassAug" if of_trainaug else "SegmentationClass", suffixes=(".png",))
+    masks = find_files(root, "SegmentationClassAug" if of_trainaug else "SegmentationClass", suffix=".png")
     ids, unpaired = read_list(list_file, images, masks)
     without = without_mask(ids, images, masks)
     has_labels = len(without) < len(ids) or not ids
     on_unpaired([*unpaired, *without] if has_labels else unpaired)
     if has_labels:
         ids = [id for id in ids if id in masks.paths]
-    image_files = Paths(root, Strings(images.paths[id] for id in ids))
+    names = Strings(ids)
+    image_files = Paths(root / images.folder, names, ".jpg")
+    mask_files = Paths(root / masks.folder, names, ".png") if has_labels else None
     if split not in OFFICIAL:
         name = marked(name, ids, image_files)
-    mask_files = Paths(root, Strings(masks.paths[id] for id in ids)) if has_labels else None
-    return SegmentationDataset(name, classes, Strings(ids), image_files, mask_files)
+    return SegmentationDataset(name, classes, names, image_files, mask_files)
