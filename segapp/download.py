@@ -64,12 +64,13 @@ def fetch(
     md5: str | None = None,
     offline: bool = False,
     otherwise: str = "",
+    elsewhere: str = OTHER_FOLDER,
 ) -> Fetched:
     """The file at `url`, as folder/NAME: what lies there, else downloaded, where possible from where a try ended.
 
     `size` in bytes is exact, `megabytes` about right: over twice as much is refused. With neither `sha256` nor `md5`,
     the checksum must be the one that this address had when it was first accepted. `otherwise`, a sentence of how to go
-    on without the file, ends every error.
+    on without the file, ends every error. `elsewhere` says how to take another folder, where this one's disk is full.
 
     Raises:
         UserError: the file cannot be had, or is not the expected one.
@@ -85,9 +86,9 @@ def fetch(
         with alone(Path(f"{path}.lock"), f"downloading {path}"):
             if path.exists():
                 return _found(url, path, expected)
-            return Fetched(path, _Download(url, path, expected).run(), True, url)
+            return Fetched(path, _Download(url, path, expected, elsewhere).run(), True, url)
     except (UserError, OSError) as problem:
-        error = disk_error(folder, problem) if isinstance(problem, OSError) else problem
+        error = disk_error(folder, problem, otherwise=elsewhere) if isinstance(problem, OSError) else problem
         raise UserError(f"{error}. {otherwise}" if otherwise else str(error)) from None
 
 
@@ -261,8 +262,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 class _Download:
     """A file on its way. What lies in the part is what `seen` has seen."""
 
-    def __init__(self, url: str, path: Path, expected: _Expected) -> None:
-        self.url, self.path, self.expected = url, path, expected
+    def __init__(self, url: str, path: Path, expected: _Expected, elsewhere: str) -> None:
+        self.url, self.path, self.expected, self.elsewhere = url, path, expected, elsewhere
         self.part = path.with_name(f"{path.name}.part")
         self.notes = path.with_name(f"{path.name}.part.json")
         self.validator: str | None = None  # what tells whether the file is still the same on the server
@@ -320,7 +321,7 @@ class _Download:
             needed = megabytes(total - self.seen.size)
             raise UserError(
                 f"the disk of {self.part.parent} has {megabytes(free)} free, but {needed} are needed "
-                f"for {self.url}{self._kept}; make room, or {OTHER_FOLDER}"
+                f"for {self.url}{self._kept}; make room, or {self.elsewhere}"
             )
 
     def _retry(self) -> None:
@@ -409,7 +410,7 @@ class _Download:
                     bar.update(len(chunk))
         except OSError as error:
             needs = "" if total is None else f": {self.url} takes {megabytes(total)}"
-            raise disk_error(self.part.parent, error, needs + self._kept) from None
+            raise disk_error(self.part.parent, error, needs + self._kept, self.elsewhere) from None
         if total is not None and self.seen.size < total:
             raise _PassingError(f"the connection ended after {self.seen.size} of {total} bytes")
 

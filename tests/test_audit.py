@@ -1,10 +1,11 @@
 """The audit on data broken by hand: each damage gives its finding and no other, and clean masks give none."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -12,14 +13,17 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageDraw
 
-from segapp.cli import run_tool
-from segapp.data.audit import AuditedSet, Finding, choose_pictures, find, has_mixed_edges, look_at, verdict
+from segapp.cli import read_config, run_tool
+from segapp.data.audit import AuditedSet, Finding, Role, choose_pictures, find, has_mixed_edges, look_at, verdict
 from segapp.data.classes_file import read_classes
 from segapp.data.dataset import SegmentationDataset
 from segapp.data.scan import count_labels, scan_labels
 from segapp.data.strings import Strings
 from segapp.errors import UserError
 from segapp.tasks.prepare_data import prepare_data
+from segapp.tasks.train import train_and_report
+from segapp.training.config import TrainConfig
+from tests.folders import folder, make_folder
 from tests.test_pages import Page
 
 Array = npt.NDArray[np.uint8]
@@ -153,15 +157,15 @@ def copied(source: str, target: str) -> Callable[[Pair], None]:
     [
         (one_mask(np.zeros((HEIGHT, WIDTH, 3), np.uint8)), ["error not_indices"], "1 mask without class indices"),
         (one_mask(a_mask()[1:]), ["error sizes_differ"], "the mask is 40 x 29, its image 40 x 30"),
-        (one_mask(where(a_mask(), c2=3)), ["error values_outside"], "One value too many: a class name is missing"),
-        (masks_of(lambda mask: where(mask, c0=1, c1=2, c2=3)), None, "counted from 1: subtract 1"),
-        (masks_of(lambda mask: where(mask, c1=0, c2=200, void=0)), None, "binary masks that hold 200 for the object"),
-        (masks_of(lambda mask: where(mask, c1=100, c2=200)), None, "All values are multiples of 100"),
-        (masks_of(lambda mask: where(mask, c1=38, c2=75)), None, "colours turned into grey levels"),
+        (one_mask(where(a_mask(), c2=3)), ["error values_outside"], "the class of 3 is not listed"),
+        (masks_of(lambda mask: where(mask, c0=1, c1=2, c2=3)), None, "values that count from 1 need 1 subtracted"),
+        (masks_of(lambda mask: where(mask, c1=0, c2=200, void=0)), None, "0 and 200, a binary mask?"),
+        (masks_of(lambda mask: where(mask, c1=100, c2=200)), None, "Multiples of 100, as if spread out"),
+        (masks_of(lambda mask: where(mask, c1=38, c2=75)), None, "colours turned grey?"),
         (
             masks_of(lambda mask: where(mask, c1=255, c2=255, void=0)),
             ["error one_class", "warning missing_in_train", "note missing_in_val"],
-            "These look like binary masks: 255 means ignored",
+            "255 means ignored, not the object. 0 and 255, a binary mask?",
         ),
         (
             masks_of(lambda mask: where(mask, c2=1)),
@@ -185,6 +189,24 @@ def test_each_damage_is_found_and_nothing_else(
     found = [f"{finding.severity} {finding.kind}" for finding in findings]
     assert found == kinds if kinds else "error values_outside" in found
     assert told in " ".join(part for each in findings for part in (each.title, each.advice, *each.files))
+
+
+@pytest.mark.parametrize(
+    ("mask", "cause"),
+    [
+        (where(a_mask(), c2=3), "off by one?"),
+        (where(a_mask(), c1=0, c2=76), "0 and 76, a binary mask?"),
+        (where(a_mask(), c1=50, c2=100), "multiples of 50"),
+        (where(a_mask(), c1=38, c2=75), "colours turned grey?"),
+        (np.kron(np.arange(12, dtype=np.uint8).reshape(3, 4), np.ones((10, 10), np.uint8)), "with 9 such values"),
+    ],
+)
+def test_training_and_the_audit_tell_one_cause(pair: Pair, mask: Array, cause: str) -> None:
+    pair.write_mask("t2", mask)
+    told = next(each.advice for each in pair.audit()[2] if each.kind == "values_outside")
+    with pytest.raises(UserError, match=re.escape(cause)) as refused:
+        scan_labels(pair.dataset("train"))
+    assert str(refused.value).endswith(told[1:-1]), "but for the capital letter and the full stop"
 
 
 def test_what_the_file_of_classes_does_not_list_is_no_unreadable_mask(pair: Pair, tmp_path: Path) -> None:
@@ -368,6 +390,101 @@ def test_the_tool_ends_with_1_if_there_are_errors(shapes_root: Path, tmp_path: P
     assert "Not fit" in page.text
     assert broken in page.text, "escaped"
     assert json.loads((out / "audit.json").read_text())["findings"][0]["files"] == [broken]
+
+
+def findings_of(out: Path) -> dict[str, dict[str, Any]]:
+    return {each["kind"]: each for each in json.loads((out / "audit.json").read_text())["findings"]}
+
+
+def test_all_that_is_missing_from_vocs_lists_is_told(shapes_root: Path, tmp_path: Path, capsys: Capture) -> None:
+    """Images and masks, of both lists; what is there is looked at all the same."""
+    root, out = tmp_path / "set", tmp_path / "out"
+    shutil.copytree(shapes_root, root)
+    for gone in ("000001", "000002", "000009"):
+        (root / "JPEGImages" / f"{gone}.jpg").unlink()
+    for gone in ("000002", "000003", "000010", "000011"):
+        (root / "SegmentationClass" / f"{gone}.png").unlink()
+    (root / "JPEGImages" / "000004.jpg").write_text("no picture")
+    with (root / "ImageSets" / "Segmentation" / "val.txt").open("a") as file:
+        file.write("nowhere\n")
+    assert check("data=voc2012", "data.train=train", f"data.root={root}", f"output={out}") == 1
+    found = findings_of(out)
+    images, masks = found["absent_image"], found["image_without_mask"]
+    assert [line.partition(":")[0] for line in images["files"]] == ["000001", "000002", "000009", "nowhere"]
+    assert "train.txt, line 2, lists it" in images["files"][0]
+    assert [Path(line.partition(":")[0]).name for line in masks["files"]] == ["000003.jpg", "000010.jpg", "000011.jpg"]
+    assert found["unreadable_images"]["count"] == 1
+    said, page = capsys.readouterr().out, Page(out / "audit.html").text
+    for line in [*images["files"], *masks["files"]]:
+        assert line in said
+        assert line in page
+    assert said.splitlines()[-1].startswith("not fit: 3 errors, first 4 images listed but not there: 000001: ")
+    sets = json.loads((out / "audit.json").read_text())["sets"]
+    assert (sets["train"]["images"], sets["val"]["images"]) == (5, 1)
+    for role, number in (("train", 3), ("val", 4)):
+        with pytest.raises(UserError, match=rf"\(and {number - 1} more\): no such image .*check lists them all"):
+            read_config("train", ["data=voc2012", "data.train=train", f"data.root={root}"], TrainConfig).data.dataset(
+                cast(Role, role)
+            )
+
+
+def test_all_that_is_missing_from_folders_is_told(tmp_path: Path, capsys: Capture) -> None:
+    root, out = tmp_path / "mine", tmp_path / "out"
+    make_folder(root, 6)  # .jpg, .png, .JPG, .jpg, ...
+    (root / "masks" / "photo 3.png").unlink()
+    Image.new("RGB", (10, 8)).save(root / "images" / "photo 0.png")
+    Image.new("L", (10, 8)).save(root / "masks" / "of none.png")
+    (root / "train.txt").write_text("photo 0.jpg\nphoto 2\nphoto 9\nphoto 3.jpg\nphoto 1.png photo 2.png\n")
+    (root / "val.txt").write_text("photo 2.JPG\nphoto 4\nphoto 5\nphoto 9.jpg\n")
+    options = ["data=folder", f"data.root={root}", "data.train=train.txt", "data.val=val.txt"]
+    assert check(*options, f"output={out}") == 1
+    found = {kind: [line.replace(str(root), "") for line in each["files"]] for kind, each in findings_of(out).items()}
+    assert [line.partition(": ")[0] for line in found["absent_image"]] == ["photo 9", "photo 9.jpg"]
+    mismatched, without = found["image_without_mask"]
+    assert mismatched.startswith("/images/photo 1.png: its mask goes by its name (masks/photo 1.png), but /train.txt")
+    assert mismatched.endswith(", line 5, names photo 2.png")
+    assert without == "/images/photo 3.jpg: no mask of the same stem in /masks"
+    assert found["twin"] == ["/images/photo 0.png: images/photo 0.jpg has the same stem; each needs its own"]
+    assert found["mask_without_image"] == ["/masks/of none.png: no image of the same stem in /images"]
+    assert [line.partition(": ")[0] for line in found["in_both"]] == ["/images/photo 2.JPG"]
+    assert "warning  1 mask without image\n" in capsys.readouterr().out
+    assert run_tool("train", "", train_and_report, [*options, "device=cpu", "offline=true"]) == 2
+    assert "photo 0.png (and 4 more): images/photo 0.jpg has the same stem" in capsys.readouterr().err
+
+
+def test_a_mask_that_nothing_uses_hinders_no_training(tmp_path: Path) -> None:
+    make_folder(tmp_path / "mine", 6)
+    Image.new("L", (10, 8)).save(tmp_path / "mine" / "masks" / "of none.png")
+    assert len(folder(tmp_path / "mine").dataset("train")) + len(folder(tmp_path / "mine").dataset("val")) == 6
+    assert check("data=folder", f"data.root={tmp_path / 'mine'}", f"output={tmp_path / 'out'}") == 0
+    assert findings_of(tmp_path / "out")["mask_without_image"]["severity"] == "warning"
+
+
+def test_folders_in_which_nothing_fits(tmp_path: Path, capsys: Capture) -> None:
+    """All images without masks: no image is left to look at, and the page is there."""
+    make_folder(tmp_path / "mine", 6)
+    for mask in (tmp_path / "mine" / "masks").iterdir():
+        mask.rename(mask.with_stem(f"{mask.stem}_gt"))
+    assert check("data=folder", f"data.root={tmp_path / 'mine'}", f"output={tmp_path / 'out'}") == 1
+    found = findings_of(tmp_path / "out")
+    assert (found["image_without_mask"]["count"], found["mask_without_image"]["count"]) == (6, 6)
+    assert "named like masks/photo 0_gt.png; data.image_ending" in found["image_without_mask"]["files"][0]
+    assert capsys.readouterr().out.count("named like") == 6 + 1
+    assert "Not fit" in Page(tmp_path / "out" / "audit.html").text
+
+
+def test_very_many_files_are_told_up_to_a_bound(tmp_path: Path, capsys: Capture) -> None:
+    make_folder(tmp_path / "mine", 6)
+    (tmp_path / "mine" / "val.txt").write_text("photo 1\n" + "".join(f"gone {index}\n" for index in range(1200)))
+    out = tmp_path / "out"
+    assert check("data=folder", "data.val=val.txt", f"data.root={tmp_path / 'mine'}", f"output={out}") == 1
+    assert len(findings_of(out)["absent_image"]["files"]) == 1200
+    said, page = capsys.readouterr().out, Page(out / "audit.html").text
+    for text in (said, page):
+        assert "gone 999: " in text
+        assert "gone 1000: " not in text
+    assert "and 200 more, all in audit.json" in said
+    assert "and 1190 more, all in audit.json" in page
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from segapp.classes import VOC_CLASSES, voc_palette
 from segapp.cli import read_config
 from segapp.data.coco import CocoConfig, Region, _decoded, hash_of
 from segapp.data.dataset import SegmentationDataset
+from segapp.data.pairs import Unpaired
 from segapp.errors import UserError
 from segapp.images import write_mask
 from segapp.training.config import TrainConfig
@@ -232,7 +233,7 @@ def make_coco(root: Path, side: int = 40) -> Path:
 def test_coco_as_vocs_classes(tmp_path: Path) -> None:
     """All twenty, at 25 x 40 = 1,000 pixels; names that differ, by hand."""
     dataset = coco("coco_voc", make_coco(tmp_path)).dataset("val")
-    assert (dataset.name, dataset.classes) == ("coco val", VOC_CLASSES)
+    assert (dataset.name.partition(" #")[0], dataset.classes) == ("coco val", VOC_CLASSES)
     found = {}
     for sample in (dataset[index] for index in range(len(dataset))):
         assert sample.label is not None
@@ -256,7 +257,7 @@ def test_a_pixel_row_less_is_not_kept(tmp_path: Path) -> None:
 
 def test_coco_with_its_own_classes(tmp_path: Path) -> None:
     dataset = coco("coco", make_coco(tmp_path)).dataset("train")
-    assert (dataset.name, dataset.classes) == ("coco train", ("background", *COCO_NAMES))
+    assert (dataset.name.partition(" #")[0], dataset.classes) == ("coco train", ("background", *COCO_NAMES))
     assert dataset.images[79].relative_to(tmp_path) == Path("train2017/000000000079.jpg")
     assert dataset[79].label is not None
     assert dataset[79].label.max() == 80
@@ -270,7 +271,7 @@ def test_masks_are_drawn_once_and_anew_when_something_changes(
     dataset = mine(root).dataset("train")
     (first,) = masks(dataset)
     assert first.is_relative_to(root / "segapp_masks")
-    assert dataset.name == "set train"
+    assert dataset.name.startswith("set train #")
     read: list[Path] = []
     read_bytes = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or read_bytes(path))  # type: ignore[func-returns-value]
@@ -415,6 +416,30 @@ def test_images_in_folders(tmp_path: Path) -> None:
         mine(tmp_path).dataset("train")
 
 
+@pytest.mark.parametrize("drawn", [True, False])
+def test_all_absent_images_are_told_and_the_rest_is_there(tmp_path: Path, drawn: bool) -> None:
+    """Whether the masks are drawn already or not; with the images come their masks."""
+    root = make(tmp_path, content(region(1), region(2, image=9), images=4))
+    if drawn:
+        mine(root).dataset("train")
+    for name in ("a.png", "c.png"):
+        (root / "images" / name).unlink()
+    with pytest.raises(UserError, match=r"a\.png \(and 1 more\): no such file, but .*regions\.json lists it; .*check"):
+        mine(root).dataset("train")
+    unpaired: list[Unpaired] = []
+    assert mine(root).dataset("train", unpaired.extend).ids[:] == ["b", "d"]
+    assert {Path(each.file).name for each in unpaired} == {"a.png", "c.png"}
+    assert {each.kind for each in unpaired} == {"absent_image"}
+    Image.new("RGB", (WIDTH, HEIGHT)).save(root / "images" / "a.png")
+    Image.new("RGB", (WIDTH, HEIGHT + 1)).save(root / "images" / "c.png")
+    dataset = mine(root).dataset("train")
+    first = dataset[0].label
+    assert first is not None
+    assert first.max() == 1
+    with pytest.raises(UserError, match=r"the mask is 8 x 6, its image 8 x 7"):
+        dataset[2]
+
+
 RLE: dict[str, Any] = {"size": [HEIGHT, WIDTH]}
 
 
@@ -429,6 +454,10 @@ RLE: dict[str, Any] = {"size": [HEIGHT, WIDTH]}
         ),
         (lambda v: v["annotations"].append("x"), "annotation number 1 has category_id None"),
         (lambda v: v["images"][0].update(height=7), r"a\.png: 8 x 6 pixels .*, but image 7 of \S+\.json is 8 x 7"),
+        (
+            lambda v: v["images"][0].update(height=10**9, width=10**9),
+            "image 7: 1000000000 x 1000000000 pixels are more",
+        ),
         (lambda v: v["images"][0].update(height=0), 'entry 0 of "images" has height 0'),
         (lambda v: v["images"][0].pop("file_name"), 'entry 0 of "images" has file_name None'),
         (lambda v: v["images"][0].update(file_name="../a.png"), r"image 7: .*is no path inside the image folder"),

@@ -88,7 +88,11 @@ def test_missing_data_is_told_with_the_way_to_get_it(shapes_root: Path, tmp_path
     ("text", "message"),
     [
         ("", "the list is empty"),
-        ("000000\nmissing\nalso\n", r"missing\.jpg \(and 1 more\): no such file, but .*bad\.txt lists it"),
+        (
+            "000000\nmissing\nalso\n",
+            r"missing \(and 1 more\): no such image in .*JPEGImages, but .*bad\.txt, line 2, ",
+        ),
+        ("000000\nJPEGImages/000001.jpg SegmentationClass/000002.png", r"000001\.jpg: its mask .*bad\.txt, line 2, "),
         ("000000\n000000\n", "000000 is listed twice"),
     ],
 )
@@ -101,6 +105,31 @@ def test_bad_lists(shapes_root: Path, tmp_path: Path, text: str, message: str) -
     (root / "ImageSets" / "Segmentation" / "bad.txt").write_text(text)
     with pytest.raises(UserError, match=message):
         voc(root, train="bad").dataset("train")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["000003.jpg", "JPEGImages/000001.jpg"],
+        ["./JPEGImages/000003.jpg", "{root}/JPEGImages/000001.jpg"],
+        ["JPEGImages/000003.jpg SegmentationClass/000003.png", "000001"],
+        ["/JPEGImages/000003.jpg /SegmentationClassAug/000003.png", "000001"],
+    ],
+)
+def test_vocs_lists_may_name_files(shapes_root: Path, tmp_path: Path, lines: list[str]) -> None:
+    """The ids stay, and masks of trainaug are taken where the list names them."""
+    root = tmp_path / "set"
+    root.mkdir()
+    (root / "JPEGImages").symlink_to(shapes_root / "JPEGImages")
+    masks = "SegmentationClassAug" if "Aug" in lines[0] else "SegmentationClass"
+    (root / masks).symlink_to(shapes_root / "SegmentationClass")
+    (root / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (root / "ImageSets" / "Segmentation" / "mine.txt").write_text("\n".join(lines).format(root=root))
+    dataset = voc(root, train="mine").dataset("train")
+    assert dataset.ids[:] == ["000003", "000001"]
+    assert dataset.images[:] == [root / "JPEGImages" / "000003.jpg", root / "JPEGImages" / "000001.jpg"]
+    assert dataset.masks is not None
+    assert dataset.masks[:] == [root / masks / "000003.png", root / masks / "000001.png"]
 
 
 def test_shapes_are_drawn_once(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from segapp.data.classes_file import ByColour, ByValue, read_classes
 from segapp.data.dataset import Indexed
 from segapp.data.folder import FolderConfig
 from segapp.data.scan import scan_labels
+from segapp.data.splits import check_apart
 from segapp.errors import UserError
 from segapp.images import write_mask
 from segapp.paths import PROJECT
@@ -56,8 +57,9 @@ def test_folder_by_lists(tmp_path: Path) -> None:
     assert folder(tmp_path, train="mine.txt").dataset("val").ids[:] == rest
     assert folder(tmp_path, val="mine.txt").dataset("train").ids[:] == rest
     (tmp_path / "other.txt").write_text("photo 3\nphoto 1\n")
-    with pytest.raises(UserError, match=r"photo 1 is in both mine\.txt and other\.txt"):
-        folder(tmp_path, train="mine.txt", val="other.txt").dataset("train")
+    both = folder(tmp_path, train="mine.txt", val="other.txt")
+    with pytest.raises(UserError, match=r"1 images are in both .*photo 1\.png among them"):
+        check_apart(both.dataset("train"), both.dataset("val"))
 
 
 @pytest.mark.parametrize(
@@ -280,15 +282,13 @@ def test_nested_folders_and_sub_folders_as_splits(tmp_path: Path) -> None:
     config = folder(tmp_path, train="train", val="val")
     assert ids(config) == (["train/2", "train/x/1"], ["val/x/1"])
     dataset = config.dataset("train")
-    assert dataset.name == f"{tmp_path.name} train"
+    assert dataset.name.startswith(f"{tmp_path.name} train #")
     assert dataset.images[:] == [tmp_path / "images/train/2.png", tmp_path / "images/train/x/1.jpg"]
     assert dataset.masks is not None
     assert dataset.masks[:] == [tmp_path / "masks/train/2.tif", tmp_path / "masks/train/x/1.png"]
     assert ids(folder(tmp_path, train=None, val="val"))[0] == ["extra/3", "train/2", "train/x/1"]
     with pytest.raises(UserError, match="train and val look like a split.*set data.train=train data.val=val"):
         ids(folder(tmp_path))
-    with pytest.raises(UserError, match="train/x/1 is in both train and train/x"):
-        ids(folder(tmp_path, train="train", val="train/x"))
     with pytest.raises(UserError, match=r"data\.val=valid: .*valid is no list, and .*images has no folder valid"):
         ids(folder(tmp_path, train="train", val="valid"))
     (tmp_path / "val").write_text("train/2\n")
@@ -329,7 +329,7 @@ def test_what_is_ambiguous_or_missing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"images/[bc]\.jpg( \(and 1 more\))?: no mask of the same stem in .*masks$"):
         folder(tmp_path, val_fraction=1e-9).dataset("train")
     put(tmp_path, "images/a.PNG")
-    with pytest.raises(UserError, match=r"images/a\.jpg: images/a\.PNG has the same stem; each image needs its own"):
+    with pytest.raises(UserError, match=r"images/a\.jpg \(and \d more\): images/a\.PNG has the same stem; each needs"):
         ids(folder(tmp_path))
     (tmp_path / "none").mkdir()
     with pytest.raises(UserError, match="none: no pictures in this folder or below"):
@@ -348,24 +348,80 @@ def test_hidden_files_and_links_in_circles_are_passed_by(tmp_path: Path) -> None
     assert sorted(chain(*ids(folder(tmp_path)))) == ["a", "b", "link/c"]
 
 
-def test_lists_may_name_files(tmp_path: Path) -> None:
+LINES = {
+    "id": ("x/a", "c"),
+    "inside the folder": ("x/a_i.jpg", "c_i.jpg"),
+    "inside the root": ("images/x/a_i.jpg", "./images/c_i.jpg"),
+    "after a slash": ("/images/x/a_i.jpg", "/images//c_i.jpg"),
+    "dots": ("./x/a_i.jpg", "./x/../c"),
+    "absolute": ("{root}/images/x/a_i.jpg", "{root}/images/c_i.jpg"),
+    "absolute, through a link": ("{given}/images/x/a_i.jpg", "{root}/images/c_i.jpg"),
+    "without suffix": ("images/x/a_i", "x/../c_i"),
+    "pairs": ("images/x/a_i.jpg masks/x/a.png", "images/c_i.jpg\tmasks/c.png"),
+    "pairs after a slash": ("/images/x/a_i.jpg /masks/x/a.png", "/images/c_i.jpg   /masks/c.png"),
+    "pairs inside their folders": ("x/a_i.jpg x/a.png", "c_i.jpg c.png"),
+    "absolute pairs": ("{root}/images/x/a_i.jpg {root}/masks/x/a.png", "{given}/images/c_i.jpg masks/c.png"),
+    "of any kind": ("  x/a  ", "/images/c_i.jpg masks/c.png"),
+}
+
+
+@pytest.mark.parametrize("lines", LINES.values(), ids=LINES)
+@pytest.mark.parametrize("through", ["root", "link"])
+def test_lists_as_people_have_them(tmp_path: Path, lines: tuple[str, str], through: str) -> None:
+    root, link = tmp_path / "root", tmp_path / "link"
     put(
-        tmp_path,
-        "images/x/a_i.jpg",
-        "images/x/b_i.jpg",
-        "images/c_i.jpg",
-        "masks/x/a.png",
-        "masks/x/b.png",
-        "masks/c.png",
+        root, "images/x/a_i.jpg", "images/x/b_i.jpg", "images/c_i.jpg", "masks/x/a.png", "masks/x/b.png", "masks/c.png"
     )
-    (tmp_path / "val.txt").write_text("x/a_i.jpg\nc\n")
-    assert ids(folder(tmp_path, image_ending="_i", val="val.txt")) == (["x/b"], ["x/a", "c"])
-    (tmp_path / "val.txt").write_text("x/a_i.jpg\nx/a\n")
-    with pytest.raises(UserError, match="listed twice, with its suffix and without"):
-        ids(folder(tmp_path, image_ending="_i", val="val.txt"))
-    (tmp_path / "val.txt").write_text("x/d\nx/e\n")
-    with pytest.raises(UserError, match=r"x/d \(and 1 more\): no such image in .*images, but .*val\.txt lists it"):
-        ids(folder(tmp_path, image_ending="_i", val="val.txt"))
+    link.symlink_to(root)
+    (root / "val.txt").write_text("\r\n".join(lines).format(root=root, given=tmp_path / through))
+    config = folder(tmp_path / through, image_ending="_i", val="val.txt")
+    assert ids(config) == (["x/b"], ["x/a", "c"])
+    assert config.dataset("val").images[1] == tmp_path / through / "images/c_i.jpg"
+
+
+def test_names_with_spaces_in_pairs(tmp_path: Path) -> None:
+    put(tmp_path, "images/a b.jpg", "images/a.jpg", "masks/a b.png", "masks/a.png")
+    (tmp_path / "val.txt").write_text("a b.jpg a b.png\n")
+    assert ids(folder(tmp_path, val="val.txt")) == (["a"], ["a b"])
+    (tmp_path / "val.txt").write_text("a b\n")
+    assert ids(folder(tmp_path, val="val.txt")) == (["a"], ["a b"])
+
+
+def test_lists_in_folders_of_folders(tmp_path: Path) -> None:
+    put(tmp_path, "u/images/1.jpg", "u/masks/1.png", "v/images/1.jpg", "v/masks/1.png")
+    (tmp_path / "val.txt").write_text("v/images/1.jpg v/masks/1.png\n")
+    assert ids(folder(tmp_path, images="*/images", masks="*/masks", val="val.txt")) == (["u/1"], ["v/1"])
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (
+            "c\nx/d\nx/e\n",
+            r"^x/d \(and 1 more\): no such image in .*images, but .*val\.txt, line 2, lists it; .*check",
+        ),
+        ("c\n\n../c.jpg\n", r"^\.\./c\.jpg: no such image in .*images, but .*val\.txt, line 3, lists it$"),
+        ("/elsewhere/images/c.jpg", r"^/elsewhere/images/c\.jpg: no such image in"),
+        ("c.jpg c.png 1", r"^c\.jpg c\.png 1: no such image in"),
+        ("c c", r"^c c: no such image in"),
+        ("imagesx/c.jpg", r"^imagesx/c\.jpg: no such image in"),
+        ("masks/c.png", r"^masks/c\.png: no such image in"),
+        (
+            "c\nx/a.jpg masks/c.png",
+            r"x/a\.jpg: its mask .* \(masks/x/a\.png\), but .*val\.txt, line 2, names masks/c\.png",
+        ),
+        ("x/a.jpg x/nothing.png", r"x/a\.jpg: its mask .* \(masks/x/a\.png\), but .* names x/nothing\.png"),
+        ("b.jpg masks/a.png", r"b\.jpg: its mask .* \(none in .*masks\), but .* names masks/a\.png"),
+        ("c\nx/a\n./c.jpg\n", r"val\.txt, line 3: \./c\.jpg is listed twice, on line 1 before"),
+        (b"\xff\xfe\x00c", r"val\.txt: the list of images is no text file"),
+        (" \n\n", r"val\.txt: the list is empty; one image a line"),
+    ],
+)
+def test_lines_that_name_nothing_are_told_with_their_number(tmp_path: Path, lines: str | bytes, message: str) -> None:
+    put(tmp_path, "images/x/a.jpg", "images/b.jpg", "images/c.jpg", "masks/x/a.png", "masks/c.png")
+    (tmp_path / "val.txt").write_bytes(lines if isinstance(lines, bytes) else lines.encode())
+    with pytest.raises(UserError, match=message):
+        folder(tmp_path, val="val.txt").dataset("val")
 
 
 def test_the_split_is_by_a_hash_of_the_name_and_a_seed(tmp_path: Path) -> None:
@@ -412,7 +468,7 @@ def test_cityscapes(tmp_path: Path) -> None:
         Image.new("RGBA", (34, 1)).save(masks / f"{city}_000000_000019_gtFine_color.png")
     config = data_config("data=cityscapes", f"data.root={tmp_path}")
     train, val = config.dataset("train"), config.dataset("val")
-    assert (train.name, val.name) == ("cityscapes train", "cityscapes val")
+    assert [each.name.partition(" #")[0] for each in (train, val)] == ["cityscapes train", "cityscapes val"]
     assert (train.ids[:], val.ids[:]) == (["train/aachen/aachen_000000_000019"], ["val/lindau/lindau_000000_000019"])
     assert train.classes == CITYSCAPES_CLASSES
     assert train[0].label is not None
@@ -427,7 +483,7 @@ def test_ade20k(tmp_path: Path) -> None:
             (mask if inside == "annotations" else mask.convert("RGB")).save(tmp_path / inside / split / name)
     config = data_config("data=ade20k", f"data.root={tmp_path}")
     train, val = config.dataset("train"), config.dataset("val")
-    assert (train.name, val.name) == ("ade20k train", "ade20k val")
+    assert [each.name.partition(" #")[0] for each in (train, val)] == ["ade20k training", "ade20k validation"]
     assert val.classes == ADE20K_CLASSES
     assert val[0].label is not None
     assert val[0].label.tolist() == [[255, *range(1, 151)]]

@@ -1,10 +1,12 @@
 """Downloads of data sets from a server on this machine, in the archives' true formats; trainaug from SBD's files."""
 
 import dataclasses
+import errno
 import hashlib
 import http.server
 import multiprocessing
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -121,6 +123,7 @@ def requests(archives: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[s
         for each in get.COCO
     ]
     monkeypatch.setattr(get, "COCO", tuple(coco))
+    monkeypatch.setattr(get, "VOC_IMAGES", {"train": 2, "val": 2, "trainval": 4})
     monkeypatch.setattr("segapp.data.voc.get_trainaug", partial(get.get_trainaug, images=len(TRAINAUG)))
     yield asked
     server.shutdown()
@@ -315,6 +318,132 @@ def test_a_folder_of_something_else_stays(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"trainaug needs it: python tools/prepare_data\.py voc2012 first"):
         get.get_trainaug(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def remove(root: Path, *names: str) -> None:
+    for name in names:
+        path = root / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("gone", "told"),
+    [
+        (("JPEGImages/b.jpg", "JPEGImages/c.jpg"), r"lacks JPEGImages/b\.jpg \(and 1 more\)"),
+        (("JPEGImages/b.jpg", "JPEGImages/g.jpg"), r"lacks JPEGImages/b\.jpg: "),  # g is of no official list
+        (("SegmentationClass/d.png",), r"lacks SegmentationClass/d\.png: "),
+        (("SegmentationClass",), r"lacks SegmentationClass/a\.png \(and 3 more\)"),
+        (("ImageSets",), r"lacks ImageSets/Segmentation/train\.txt \(and 2 more\)"),
+        (
+            ("ImageSets/Segmentation/val.txt", "JPEGImages/d.jpg"),
+            r"lacks ImageSets/Segmentation/val\.txt \(and 1 more\)",
+        ),
+    ],
+)
+@pytest.mark.parametrize("by", ["command", "training"])
+def test_what_is_missing_is_filled_in_and_the_rest_left(
+    gone: tuple[str, ...], told: str, by: str, requests: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    root = tmp_path / "VOCdevkit" / "VOC2012"
+    make_voc(root)
+    shutil.rmtree(root / "Annotations")
+    whole = {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    changed = root / "JPEGImages" / "a.jpg"
+    changed.write_bytes(b"mine")
+    remove(root, *gone)
+    if by == "command":
+        get.get_voc(root)
+    else:
+        values: dict[str, Any] = yaml.safe_load((CONF / "data" / "voc2012.yaml").read_text())
+        values |= {"root": root, "train": "train", "download": True}
+        assert Voc2012Config.model_validate(values).dataset("train").ids[:] == VOC_TRAIN
+    assert re.search(told, caplog.text)
+    assert changed.read_bytes() == b"mine", "nothing that is there is overwritten"
+    changed.write_bytes(whole[changed.relative_to(root)])
+    assert {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()} == whole
+    assert len(requests) == 1
+    get.get_voc(root)
+    assert len(requests) == 1
+
+
+def test_filling_in_goes_on_where_it_was_killed(requests: list[str], tmp_path: Path) -> None:
+    root = tmp_path / "VOCdevkit" / "VOC2012"
+    make_voc(root)
+    shutil.rmtree(root / "Annotations")
+    remove(root, "SegmentationClass", "ImageSets/Segmentation/trainval.txt")
+    process = multiprocessing.get_context("fork").Process(target=killed, args=(root, Path, "replace", 4))
+    process.start()
+    process.join()
+    assert process.exitcode == 9
+    assert (root / "ImageSets" / "Segmentation" / "trainval.txt").is_file(), "something was filled in"
+    assert get.lacking_of_voc(root)
+    get_both(root)
+    check(root)
+
+
+def test_lists_that_are_not_the_official_ones_are_told(requests: list[str], tmp_path: Path) -> None:
+    """Such as those of a sample of VOC."""
+    make_voc(tmp_path)
+    (tmp_path / "ImageSets" / "Segmentation" / "val.txt").write_text("c\n")
+    with pytest.raises(
+        UserError, match=r"val\.txt lists 1 images, VOC 2012's own 2: move it away to have the official"
+    ):
+        get.get_voc(tmp_path)
+    (tmp_path / "ImageSets" / "Segmentation" / "val.txt").write_text("c\nx\n")
+    with pytest.raises(
+        UserError, match=r"lacks JPEGImages/x\.jpg \(and 1 more\), which its lists name and .* not hold"
+    ):
+        get.get_voc(tmp_path)
+    (tmp_path / "ImageSets" / "Segmentation" / "val.txt").write_text(
+        "JPEGImages/c.jpg SegmentationClass/c.png\nJPEGImages/d.jpg SegmentationClass/d.png\n"
+    )
+    get.get_voc(tmp_path)
+
+
+def test_a_list_of_trainaug_without_its_masks_is_told(tmp_path: Path) -> None:
+    make_voc(tmp_path)
+    make_sbd(tmp_path / "sbd")
+    get.build_trainaug(tmp_path, tmp_path / "sbd", len(TRAINAUG))
+    get.get_trainaug(tmp_path)
+    remove(tmp_path, "SegmentationClassAug/e.png", "SegmentationClassAug/f.png")
+    with pytest.raises(
+        UserError, match=r"Aug/e\.png \(and 1 more\): no such file, but .*trainaug\.txt lists it; move that"
+    ):
+        get.get_trainaug(tmp_path)
+
+
+def test_the_room_is_told_once(requests: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    for fetch in (get.get_voc, get.get_coco):
+        caplog.clear()
+        fetch(tmp_path / fetch.__name__)
+        assert caplog.text.count("this needs about") == 1
+
+
+def test_a_disk_that_fills_up_while_downloading_names_the_root(
+    requests: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The archives lie beside the data: another cache folder would not help."""
+
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for place in ("_Checksums.add", "write_json"):  # while it comes, and before
+        with monkeypatch.context() as patch:
+            patch.setattr(f"segapp.download.{place}", full)
+            with pytest.raises(
+                UserError, match=r"the disk of .*downloads is full.*; make room, or .* root=DIR"
+            ) as error:
+                get.get_voc(tmp_path / "VOC2012")
+        assert "SEGAPP_CACHE" not in str(error.value)
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: usage._replace(free=1 if path.name == "downloads" else 9**9)
+    )
+    with pytest.raises(UserError, match=r"downloads has 0\.0 MB free, .* root=DIR") as error:
+        get.get_voc(tmp_path / "VOC2012")
+    assert "SEGAPP_CACHE" not in str(error.value)
 
 
 def test_no_room_is_said_before_anything_starts(

@@ -10,4 +10,4 @@ from segapp.data.shapes import ShapesConfig
 from segapp.data.voc import Voc2012Config
 
 DataConfig = Annotated[Voc2012Config | CocoConfig | FolderConfig | ShapesConfig, Field(discriminator="name")]
-"""One class a data set; each has `dataset(role)` for role "train" or "val"."""
+"""One class a data set; each has `dataset(role, on_unpaired)` for role "train" or "val"."""

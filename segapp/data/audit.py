@@ -14,9 +14,11 @@ import numpy.typing as npt
 from torch.utils.data import DataLoader, Dataset
 
 from segapp.classes import IGNORE_INDEX
+from segapp.data.causes import BLURRED, LIST_THEM, cause_of_values, is_lossy
 from segapp.data.classes_file import UnlistedError
 from segapp.data.dataset import Array, MaskSizeError, SegmentationDataset
 from segapp.data.loader import available_cores, start_worker
+from segapp.data.pairs import Unpaired
 from segapp.data.scan import LabelScan, Problem, count_labels
 from segapp.errors import UserError
 from segapp.images import NotIndexedError, exif_orientation, image_size, read_image
@@ -27,6 +29,30 @@ Severity = Literal["error", "warning", "note"]
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 """Error: training would fail or be wrong. Warning: it may well be. Note: good to know."""
+
+UNPAIRED: dict[str, tuple[Severity, str, str]] = {
+    "absent_image": (
+        "error",
+        "image listed but not there",
+        "Get these images, or take their lines out of the lists.",
+    ),
+    "image_without_mask": (
+        "error",
+        "image without a mask",
+        "Draw the masks, or take the images out; an image and its mask have one name (data/README.md).",
+    ),
+    "twin": (
+        "error",
+        "file of the same name as another but for the suffix",
+        "Keep one of each: nobody knows which one is meant.",
+    ),
+    "mask_without_image": (
+        "warning",
+        "mask without image",
+        "Nothing uses them: are images missing, or named otherwise?",
+    ),
+}
+"""By the kind of what is unpaired: severity, title and advice."""
 
 TURNED = {
     2: "mirrored",
@@ -181,10 +207,11 @@ def has_mixed_edges(label: Array) -> bool:
     return bool(pixels[mixed].sum() >= 0.1 * straight)
 
 
-def find(train: AuditedSet, val: AuditedSet) -> list[Finding]:
-    """All that ails the two sets, the worst first."""
+def find(train: AuditedSet, val: AuditedSet, unpaired: Iterable[Unpaired] = ()) -> list[Finding]:
+    """All that ails the two sets, and the files that are in neither because they are `unpaired`; the worst first."""
     both = (train, val)
     findings = [
+        *_unpaired(unpaired),
         *_broken_files(both),
         *_wrong_sizes(both),
         *_values_outside(both),
@@ -229,7 +256,7 @@ def choose_pictures(
                 why = f"{train.dataset.classes[kind]}, in {_number(int(images[kind]), 'image')} of train"
                 chosen[train.role, index] = (train, index, why)
     for each in (val, train):  # spread evenly
-        for index in np.linspace(0, len(each.dataset) - 1, number, dtype=int).tolist():
+        for index in np.linspace(0, len(each.dataset) - 1, number, dtype=int).tolist() if len(each.dataset) else ():
             chosen.setdefault((each.role, index), (each, index, each.role))
     return list(chosen.values())[:number]
 
@@ -249,10 +276,23 @@ def _finding(
 ) -> Iterator[Finding]:
     """A finding on files, if there are any; `title` holds {} for their number, as in "3 masks"."""
     if places:
-        noun, _, rest = title.partition(" ")
         lines = tuple(line for _, _, line in places)
         pictures = tuple((each.role, index) for each, index, _ in places[:2]) if show else ()
-        yield Finding(severity, kind, f"{_number(len(places), noun)} {rest}", advice, len(places), lines, pictures)
+        yield Finding(severity, kind, _counted(len(places), title), advice, len(places), lines, pictures)
+
+
+def _unpaired(unpaired: Iterable[Unpaired]) -> Iterator[Finding]:
+    once = dict.fromkeys(unpaired)  # some, both sets have told of
+    for kind, (severity, title, advice) in UNPAIRED.items():
+        lines = tuple(f"{each.file}: {each.why}" for each in once if each.kind == kind)
+        if lines:
+            yield Finding(severity, kind, _counted(len(lines), title), advice, len(lines), lines)
+
+
+def _counted(count: int, title: str) -> str:
+    """3 and "mask of another size" to "3 masks of another size"."""
+    noun, _, rest = title.partition(" ")
+    return f"{_number(count, noun)} {rest}"
 
 
 def _broken_files(sets: Sequence[AuditedSet]) -> Iterator[Finding]:
@@ -268,11 +308,9 @@ def _broken_files(sets: Sequence[AuditedSet]) -> Iterator[Finding]:
     advice = "Get these files again, or take their ids out of the lists."
     yield from _finding("error", "unreadable_images", "image that cannot be read", advice, images, show=False)
     yield from _finding("error", "unreadable_masks", "mask that cannot be read", advice, masks, show=False)
-    advice = (
-        "Save the masks with one channel whose values are class indices; a picture of the classes' colours is none."
-    )
-    listed = "List them in classes.yaml, or say there what all others become (others: ignore, or a class)."
-    yield from _finding("error", "unlisted", "mask with what classes.yaml does not list", listed, unlisted, show=False)
+    title, advice = "mask with what classes.yaml does not list", _sentence(LIST_THEM)
+    yield from _finding("error", "unlisted", title, advice, unlisted, show=False)
+    advice = "Save the masks with one channel whose values are class indices, or list their colours in classes.yaml."
     yield from _finding("error", "not_indices", "mask without class indices", advice, others, show=False)
 
 
@@ -304,50 +342,27 @@ def _wrong_sizes(sets: Sequence[AuditedSet]) -> Iterator[Finding]:
 
 def _values_outside(sets: Sequence[AuditedSet]) -> Iterator[Finding]:
     classes = len(sets[0].dataset.classes)
-    places, blurred = [], 0
-    occurs = np.zeros(IGNORE_INDEX, bool)  # in the masks concerned
+    places, blurred, lossy = [], 0, 0
+    occurs = np.zeros(256, bool)  # in the masks concerned
     for each in sets:
         for index in np.flatnonzero(each.counts[:, classes:IGNORE_INDEX].any(1)).tolist():
+            mask = _masks(each)[index]
             values = np.flatnonzero(each.counts[index, classes:IGNORE_INDEX]) + classes
-            places.append((each, index, f"{_masks(each)[index]}: {_some(values.tolist())}"))
-            occurs |= each.counts[index, :IGNORE_INDEX] > 0
+            places.append((each, index, f"{mask}: {_some(values.tolist())}"))
+            occurs |= each.counts[index] > 0
             blurred += bool(each.blurred[index])
+            lossy += is_lossy(mask)
     if places:
-        present = np.flatnonzero(occurs).tolist()
-        outside = _some([value for value in present if value >= classes])
-        advice = _likely_cause(present, classes, mostly_blurred=2 * blurred > len(places))
+        present, listed = np.flatnonzero(occurs).tolist(), {*range(classes), IGNORE_INDEX}
+        outside = _some([value for value in present if value not in listed])
+        half = len(places) / 2
+        cause = cause_of_values(present, listed, lossy=lossy > half, blurred=blurred > half)
         title = f"mask with values outside the {classes} classes (0 to {classes - 1}): {outside}"
-        yield from _finding("error", "values_outside", title, advice, places)
+        yield from _finding("error", "values_outside", title, _sentence(cause), places)
 
 
-def _likely_cause(values: Sequence[int], classes: int, mostly_blurred: bool) -> str:
-    """Of label values outside the classes, and what to do.
-
-    Args:
-        values: all that occur in these masks but 255, ascending; the last is no class.
-        mostly_blurred: most of the masks with such values have mixed edges.
-    """
-    if mostly_blurred:
-        return "They lie between the labels, at the edges: " + UNBLUR
-    if values[-1] == classes:
-        if values[0] >= 1:
-            return f"The values are 1 to {classes}, as if counted from 1: subtract 1 (but not from 255)."
-        return f"One value too many: a class name is missing (there are {classes}), or classes are counted from 1."
-    step = math.gcd(*values)
-    if step > 1 and values[-1] // step < classes:
-        if list(values) == [0, step]:
-            return f"These look like binary masks that hold {step} for the object: write 1 instead."
-        return f"All values are multiples of {step}, as if spread out to be seen: divide them by {step}."
-    return (
-        f"Either class names are missing (there are {classes}, the highest value is {values[-1]}), "
-        "or these are no masks of class indices: colours turned into grey levels, or values changed by JPEG."
-    )
-
-
-UNBLUR = (
-    "the masks were resized smoothly or drawn with anti-aliasing. Make them again by the nearest pixel, "
-    "without anti-aliasing, and save them as PNG (JPEG changes values)."
-)
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _missing_masks(sets: Sequence[AuditedSet]) -> Iterator[Finding]:
@@ -363,13 +378,10 @@ def _missing_classes(train: AuditedSet, val: AuditedSet) -> Iterator[Finding]:
     counted = train.counts.any(1).any()
     if counted and occurs.sum() < 2:
         ignored = train.counts[:, IGNORE_INDEX].any()
-        binary = ignored and not occurs[1:].any()
-        advice = (
-            "These look like binary masks: 255 means ignored, not the object. "
-            "Say in classes.yaml what it is: values: {background: 0, NAME: 255}."
-            if binary
-            else "There is nothing to tell apart: check that these are the right masks."
-        )
+        advice = "There is nothing to tell apart: check that these are the right masks."
+        if ignored and not occurs[1:].any():
+            cause = cause_of_values({0, IGNORE_INDEX}, {*range(len(occurs))})
+            advice = f"{IGNORE_INDEX} means ignored, not the object. {_sentence(cause)}"
         only = " and ".join([*_names(train, occurs), *(["ignored pixels"] if ignored else [])])
         yield Finding("error", "one_class", f"the train set holds only {only}", advice, 1)
     consequences: dict[Role, tuple[Severity, str]] = {
@@ -426,7 +438,7 @@ def _blurred(sets: Sequence[AuditedSet]) -> Iterator[Finding]:
         for each in sets
         for index in np.flatnonzero(each.blurred).tolist()
     ]
-    advice = "Thin lines of other classes run along their borders: " + UNBLUR
+    advice = f"Thin lines of other classes run along their borders: {BLURRED}."
     yield from _finding("warning", "mixed_edges", "mask with mixed values along the edges", advice, places)
 
 

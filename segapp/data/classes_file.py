@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from segapp.classes import IGNORE_INDEX
 from segapp.config import Config
-from segapp.data.causes import cause_of_colour, cause_of_value
+from segapp.data.causes import cause_of_colour, cause_of_values, is_lossy
 from segapp.data.dataset import Array, Indexed
 from segapp.errors import UserError
 from segapp.images import read_colours, read_mask
@@ -96,7 +96,7 @@ class ByValue:
         unlisted = label == UNLISTED
         if unlisted.any():
             listed = {value for values in (*self.classes, self.ignore) for value in values}
-            cause = cause_of_value(path, set(np.unique(mask).tolist()), listed)
+            cause = cause_of_values(np.unique(mask).tolist(), listed, lossy=is_lossy(path))
             raise UnlistedError(f"{path}: value {mask[unlisted][0]} is neither a class's nor ignored; {cause}")
         return np.asarray(label, np.uint8)
 

@@ -27,7 +27,7 @@ import threading
 import uuid
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -43,14 +43,16 @@ from pydantic import Field, field_validator
 from segapp.cache import cache_folder
 from segapp.classes import IGNORE_INDEX, voc_palette
 from segapp.config import Config, UserPath, Words
-from segapp.data.dataset import SegmentationDataset, first_twice
+from segapp.data.dataset import SegmentationDataset
 from segapp.data.get import get_coco
 from segapp.data.loader import available_cores
 from segapp.data.options import DataOptions
+from segapp.data.pairs import OnUnpaired, Unpaired, not_there, refuse
+from segapp.data.splits import marked
 from segapp.data.strings import Paths, Strings
 from segapp.errors import UserError, and_more
 from segapp.files import alone, write_json
-from segapp.images import image_size, write_mask
+from segapp.images import MAX_PIXELS, image_size, write_mask
 from segapp.logs import progress_bar
 
 log = logging.getLogger(__name__)
@@ -100,11 +102,12 @@ class CocoConfig(DataOptions):
                 raise ValueError(f"1 to {MAX_CLASSES} classes are possible besides background")
         return classes
 
-    def dataset(self, role: Literal["train", "val"]) -> SegmentationDataset:
+    def dataset(self, role: Literal["train", "val"], on_unpaired: OnUnpaired = refuse) -> SegmentationDataset:
         """Draws the masks on first use.
 
         Raises:
-            UserError: the annotations or images are missing, or the one do not fit the other.
+            UserError: the annotations or, if `on_unpaired` refuses that, images are missing, or the one do not fit
+                the other.
         """
         split = self.train if role == "train" else self.val
         annotations, images = self.root / split.annotations, self.root / split.images
@@ -115,13 +118,16 @@ class CocoConfig(DataOptions):
                 f"{annotations}: no such file; tools/prepare_data.py coco_voc gets COCO, data.root names its folder"
             )
         name = f"{self.title or self.root.absolute().name} {role}"
-        masks = _drawn(name, self.root, images, annotations, Rules(self.classes, self.min_pixels))
+        masks = _drawn(name, self.root, images, annotations, Rules(self.classes, self.min_pixels), on_unpaired)
         classes, kept = _read_index(masks)
         if not kept:
             raise UserError(f"{annotations}: no image has {self.min_pixels} pixels of the classes (data.min_pixels)")
-        ids = Strings(_stem(file_name) for file_name in kept)
-        _check_present(images, kept, annotations)
-        return SegmentationDataset(name, classes, ids, Paths(images, Strings(kept)), Paths(masks, ids, ".png"))
+        on_unpaired(_absent(images, kept, annotations))
+        absent = {*not_there(images, kept)}
+        kept = [file_name for file_name in kept if file_name not in absent]
+        ids, image_files = [_stem(file_name) for file_name in kept], Paths(images, Strings(kept))
+        name = marked(name, ids, image_files)
+        return SegmentationDataset(name, classes, Strings(ids), image_files, Paths(masks, Strings(ids), ".png"))
 
 
 @dataclass(frozen=True)
@@ -285,6 +291,9 @@ def read_annotations(text: str, rules: Rules) -> tuple[tuple[str, ...], list[Pic
         raise UserError("no annotation has a segmentation; boxes alone make no masks")
 
     heights, widths = _column(parts, "images", "height", int), _column(parts, "images", "width", int)
+    for id, height, width in zip(image_ids, heights, widths, strict=True):
+        if height * width > MAX_PIXELS:
+            raise UserError(f"image {id}: {width} x {height} pixels are more than the bound of {MAX_PIXELS}")
     pictures = [
         Picture(id, file_name, height, width, regions.get(id, []))
         for id, file_name, height, width in zip(image_ids, file_names, heights, widths, strict=True)
@@ -340,6 +349,12 @@ def _classes(names: list[str], chosen: dict[str, tuple[str, ...]] | None) -> tup
     return (BACKGROUND, *chosen), index_of
 
 
+def first_twice(values: Sequence[Any]) -> Any:
+    """The first value that has come before; there must be one."""
+    seen: set[Any] = set()
+    return next(value for value in values if value in seen or seen.add(value))  # type: ignore[func-returns-value]
+
+
 def _is_inside(file_name: str) -> bool:
     path = PurePosixPath(file_name)
     try:
@@ -353,22 +368,12 @@ def _stem(file_name: str) -> str:
     return posixpath.splitext(file_name)[0]
 
 
-def _check_present(folder: Path, file_names: list[str], annotations: Path) -> None:
-    """`check_listed` on strings: COCO's 118,287 paths would take seconds at every start."""
-    inner = {file_name.rpartition("/")[0] for file_name in file_names}
-    present = {
-        posixpath.join(each, file.name)
-        for each in inner
-        if (folder / each).is_dir()
-        for file in os.scandir(folder / each)
-    }
-    missing = [file_name for file_name in file_names if file_name not in present]
-    if missing:
-        first = f"{folder / missing[0]}{and_more(len(missing))}"
-        raise UserError(f"{first}: no such file, but {annotations} lists it")
+def _absent(images: Path, file_names: Sequence[str], annotations: Path) -> list[Unpaired]:
+    why = f"no such file, but {annotations} lists it"
+    return [Unpaired("absent_image", str(images / file_name), why) for file_name in not_there(images, file_names)]
 
 
-def _drawn(name: str, root: Path, images: Path, annotations: Path, rules: Rules) -> Path:
+def _drawn(name: str, root: Path, images: Path, annotations: Path, rules: Rules, on_unpaired: OnUnpaired) -> Path:
     """The folder of the masks. Two processes draw them once; one that was killed leaves nothing that looks whole."""
     content_hash = hash_of(annotations)
     key = rules.key(content_hash)
@@ -387,7 +392,7 @@ def _drawn(name: str, root: Path, images: Path, annotations: Path, rules: Rules)
             )  # processes of one that was killed may yet write to theirs
             try:
                 partial.mkdir()
-                _draw_all(name, images, annotations, content_hash, rules, partial)
+                _draw_all(name, images, annotations, content_hash, rules, partial, on_unpaired)
                 partial.rename(masks)
             except BrokenProcessPool:
                 raise UserError(
@@ -405,13 +410,21 @@ def _sweep(place: Path, key: str) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _draw_all(name: str, images: Path, annotations: Path, content_hash: str, rules: Rules, folder: Path) -> None:
+def _draw_all(
+    name: str,
+    images: Path,
+    annotations: Path,
+    content_hash: str,
+    rules: Rules,
+    folder: Path,
+    on_unpaired: OnUnpaired,
+) -> None:
     log.info("%s: drawing its masks, once, into %s (%s is read first)", name, folder.parent, annotations.name)
     try:
         classes, pictures = read_annotations(_text_of(annotations, content_hash), rules)
     except UserError as error:
         raise UserError(f"{annotations}: {error}") from None
-    _check_present(images, [picture.file_name for picture in pictures], annotations)
+    on_unpaired(_absent(images, [picture.file_name for picture in pictures], annotations))
     for inner in {PurePosixPath(picture.file_name).parent for picture in pictures}:
         (folder / inner).mkdir(parents=True, exist_ok=True)
     work = _Work(images, annotations, folder, rules.min_pixels)
@@ -450,7 +463,8 @@ class _Work:
 
     def __call__(self, picture: Picture) -> bool:
         image = self.images / picture.file_name
-        height, width = image_size(image)
+        there = image.exists()  # or told already; the label scan compares the sizes once it is
+        height, width = image_size(image) if there else (picture.height, picture.width)
         if (height, width) != (picture.height, picture.width):
             raise UserError(
                 f"{image}: {width} x {height} pixels (turned as its EXIF data say), "

@@ -3,15 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from segapp.classes import IGNORE_INDEX
-from segapp.data.causes import cause_of_value
+from segapp.data.causes import cause_of_values, is_lossy
 from segapp.data.strings import Strings
-from segapp.errors import UserError, and_more
+from segapp.errors import UserError
 from segapp.images import read_image, read_mask
 
 Array = npt.NDArray[np.uint8]
@@ -98,44 +97,9 @@ def check_labels(mask: Path, pixels: npt.NDArray[np.int64], num_classes: int) ->
     """
     outside = np.flatnonzero(pixels[num_classes:IGNORE_INDEX])
     if len(outside):
-        cause = cause_of_value(mask, set(np.flatnonzero(pixels).tolist()), {*range(num_classes), IGNORE_INDEX})
+        listed = {*range(num_classes), IGNORE_INDEX}
+        cause = cause_of_values(np.flatnonzero(pixels).tolist(), listed, lossy=is_lossy(mask))
         raise UserError(
             f"{mask}: label value {num_classes + outside[0]} is outside the {num_classes} classes "
             f"(0 to {num_classes - 1}, and 255 for ignored pixels); {cause}"
         )
-
-
-def read_list(path: Path) -> list[str]:
-    """The ids of a list file, one a line.
-
-    Raises:
-        UserError: missing, empty, or with an id twice.
-    """
-    try:
-        ids = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except OSError as error:
-        raise UserError(f"{path}: the list of images cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: the list of images is no text file") from None
-    if not ids:
-        raise UserError(f"{path}: the list is empty; one image id a line is expected")
-    if len(set(ids)) < len(ids):
-        raise UserError(f"{path}: {first_twice(ids)} is listed twice")
-    return ids
-
-
-def first_twice(values: Sequence[Any]) -> Any:
-    """The first value that has come before; there must be one."""
-    seen: set[Any] = set()
-    return next(value for value in values if value in seen or seen.add(value))  # type: ignore[func-returns-value]
-
-
-def check_listed(files: Sequence[Path], listed_in: Path) -> None:
-    """Raises:
-    UserError: a listed file is missing; the first one and their number are named.
-    """
-    folders = {file.parent for file in files}
-    present = {folder: {entry.name for entry in folder.iterdir()} for folder in folders if folder.is_dir()}
-    missing = [file for file in files if file.name not in present.get(file.parent, ())]
-    if missing:
-        raise UserError(f"{missing[0]}{and_more(len(missing))}: no such file, but {listed_in} lists it")

@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from segapp.archives import extract
 from segapp.classes import VOC_CLASSES, voc_palette
-from segapp.data.dataset import check_labels, check_size, read_list
+from segapp.data.dataset import check_labels, check_size
+from segapp.data.pairs import not_there, read_lines
 from segapp.download import discard_download, fetch
-from segapp.errors import UserError, disk_error
+from segapp.errors import UserError, and_more, disk_error
 from segapp.files import alone, scratch_folder, write_text
 from segapp.images import image_size, write_mask
 from segapp.logs import progress_bar
@@ -23,8 +24,13 @@ log = logging.getLogger(__name__)
 LISTS = Path("ImageSets") / "Segmentation"
 """Where VOC keeps its lists of images."""
 
+VOC_IMAGES = {"train": 1464, "val": 1449, "trainval": 2913}
+"""How many each official list names (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/)."""
+
 TRAINAUG_IMAGES = 10_582
 """(SBD train + SBD val + VOC 2012 train) - VOC 2012 val (arXiv:1802.02611, section 4)."""
+
+OTHER_ROOT = "name another folder with root=DIR, in training with data.root=DIR"
 
 
 @dataclass(frozen=True)
@@ -77,25 +83,68 @@ COCO = tuple(
 
 
 def get_voc(root: Path, *, offline: bool = False) -> None:
-    """VOC 2012's images, masks and lists, as `root`; nothing is done if they are there.
+    """VOC 2012's images, masks and lists, as `root`; what is there already is left, and nothing done if that is all.
 
     Raises:
         UserError: they cannot be had, or `root` holds something else.
     """
     root = root.resolve()
-    if (root / "JPEGImages").is_dir():
+    lacking = lacking_of_voc(root)
+    for name, number in VOC_IMAGES.items():
+        list_file = root / LISTS / f"{name}.txt"
+        if list_file.is_file() and len(_ids(list_file)) != number:
+            raise UserError(
+                f"{list_file} lists {len(_ids(list_file))} images, VOC 2012's own {number}: move it away to have the "
+                f"official one put there, or {OTHER_ROOT}"
+            )
+    if not lacking:
         log.info("VOC 2012 is in %s already", root)
         _tidy(VOC2012, root.parent)
         return
-    if root.exists() and any(root.iterdir()):
-        raise UserError(f"{root} holds something else than VOC 2012; move it away, or name another folder")
+    if (root / "JPEGImages").is_dir():
+        log.info("%s lacks %s%s: what is missing is taken from the archive", root, lacking[0], and_more(len(lacking)))
+    elif root.exists() and any(root.iterdir()):
+        raise UserError(f"{root} holds something else than VOC 2012; move it away, or {OTHER_ROOT}")
 
     def place(unpacked: Path) -> None:
-        if root.exists():
-            root.rmdir()
-        (unpacked / "VOCdevkit" / "VOC2012").replace(root)
+        whole = unpacked / "VOCdevkit" / "VOC2012"
+        if (root / "JPEGImages").is_dir():
+            _fill(root, whole)
+        else:
+            if root.exists():
+                root.rmdir()
+            whole.replace(root)
 
-    get(VOC2012, root.parent, lambda: (root / "JPEGImages").is_dir(), place, offline=offline)
+    _tell_room([VOC2012], root.parent)
+    get(VOC2012, root.parent, lambda: not lacking_of_voc(root), place, offline=offline)
+    lacking = lacking_of_voc(root)
+    if lacking:
+        raise UserError(
+            f"{root} lacks {lacking[0]}{and_more(len(lacking))}, which its lists name and VOC 2012's archive does not "
+            f"hold: move {root / LISTS} away to have the official lists put there"
+        )
+
+
+def lacking_of_voc(root: Path) -> list[str]:
+    """VOC 2012's official lists, and the images and masks that they name, where they are not in `root`."""
+    lists = {f"{LISTS.as_posix()}/{name}.txt" for name in VOC_IMAGES}
+    there = [root / each for each in lists if (root / each).is_file()]
+    ids = sorted({id for list_file in there for id in _ids(list_file)})
+    files = [
+        f"{folder}/{id}.{suffix}"
+        for folder, suffix in (("JPEGImages", "jpg"), ("SegmentationClass", "png"))
+        for id in ids
+    ]
+    return not_there(root, [*sorted(lists), *files])
+
+
+def _fill(root: Path, whole: Path) -> None:
+    """Moves those files of `whole` into `root` that it has not."""
+    for file in sorted(path for path in whole.rglob("*") if path.is_file()):
+        target = root / file.relative_to(whole)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)
 
 
 def get_trainaug(root: Path, *, offline: bool = False, images: int = TRAINAUG_IMAGES) -> None:
@@ -106,6 +155,12 @@ def get_trainaug(root: Path, *, offline: bool = False, images: int = TRAINAUG_IM
     """
     list_file = root / LISTS / "trainaug.txt"
     if list_file.is_file():
+        absent = not_there(root / "SegmentationClassAug", [f"{id}.png" for id in sorted(_ids(list_file))])
+        if absent:
+            raise UserError(
+                f"{root / 'SegmentationClassAug' / absent[0]}{and_more(len(absent))}: no such file, but {list_file} "
+                "lists it; move that list away, and both are made from SBD"
+            )
         log.info("trainaug is in %s already", root)
         _tidy(SBD, root.parent)
         return
@@ -115,6 +170,7 @@ def get_trainaug(root: Path, *, offline: bool = False, images: int = TRAINAUG_IM
     def place(unpacked: Path) -> None:
         build_trainaug(root, unpacked / "benchmark_RELEASE" / "dataset", images)
 
+    _tell_room([SBD], root.parent)
     get(SBD, root.parent, list_file.is_file, place, offline=offline)
 
 
@@ -126,6 +182,7 @@ def get_coco(root: Path, *, offline: bool = False) -> None:
     """
     lacking = [archive for archive in COCO if not (root / _coco_folder(archive)).is_dir()]
     if lacking:
+        _tell_room(lacking, root)
         root.mkdir(parents=True, exist_ok=True)
         _check_room(lacking, root)
     for archive in COCO:
@@ -176,6 +233,7 @@ def get(
                 md5=archive.md5,
                 offline=offline,
                 otherwise="data/README.md says where else it is; experiment=demo needs no data",
+                elsewhere=OTHER_ROOT,
             )
             with scratch_folder(_unpacking(archive, base)) as scratch:
                 log.info("unpacking %s", fetched.path)
@@ -184,19 +242,25 @@ def get(
             fetched.accept()
             fetched.discard()
     except OSError as error:
-        raise disk_error(base, error, otherwise="name another folder as its root") from None
+        raise disk_error(base, error, otherwise=OTHER_ROOT) from None
+
+
+def _room(archives: Sequence[Archive], base: Path) -> float:
+    """Gigabytes that fetching and unpacking them takes."""
+    there = {path.name for path in (base / "downloads").glob("*")}
+    fetched = sum(each.megabytes for each in archives if each.name not in there)
+    return (sum(each.unpacked for each in archives) + fetched) / 1e3
+
+
+def _tell_room(archives: Sequence[Archive], base: Path) -> None:
+    log.info("this needs about %.1f GB in %s", _room(archives, base), base)
 
 
 def _check_room(archives: Sequence[Archive], base: Path) -> None:
-    there = {path.name for path in (base / "downloads").glob("*")}
-    fetched = sum(each.megabytes for each in archives if each.name not in there)
-    needed = (sum(each.unpacked for each in archives) + fetched) * 1e6
-    free = shutil.disk_usage(base).free
-    log.info("this needs about %.1f GB in %s, where %.1f GB are free", needed / 1e9, base, free / 1e9)
+    needed, free = _room(archives, base), shutil.disk_usage(base).free / 1e9
     if needed > free:
         raise UserError(
-            f"{base} has {free / 1e9:.1f} GB free, and about {needed / 1e9:.1f} GB are needed; "
-            "make room, or name another folder as its root"
+            f"{base} has {free:.1f} GB free, and about {needed:.1f} GB are needed; make room, or {OTHER_ROOT}"
         )
 
 
@@ -214,8 +278,8 @@ def build_trainaug(root: Path, sbd: Path, images: int) -> None:
         UserError: another number; a damaged file; masks of someone else in the way.
     """
     lists = root / LISTS
-    voc_train, voc_val = set(read_list(lists / "train.txt")), set(read_list(lists / "val.txt"))
-    ids = sorted((set(read_list(sbd / "train.txt")) | set(read_list(sbd / "val.txt")) | voc_train) - voc_val)
+    voc_train, voc_val = _ids(lists / "train.txt"), _ids(lists / "val.txt")
+    ids = sorted((_ids(sbd / "train.txt") | _ids(sbd / "val.txt") | voc_train) - voc_val)
     if len(ids) != images:
         raise UserError(f"trainaug would have {len(ids)} images in place of {images}: {lists} or {sbd} is incomplete")
     masks = root / "SegmentationClassAug"
@@ -239,6 +303,11 @@ def build_trainaug(root: Path, sbd: Path, images: int) -> None:
         raise UserError(f"{masks} is there, but not from here: {lacking[0]}.png is missing; move it away")
     write_text(lists / "trainaug.txt", "".join(f"{id}\n" for id in ids))
     log.info("trainaug: %d images, %d of them with the official mask", len(ids), len(voc_train & set(ids)))
+
+
+def _ids(list_file: Path) -> set[str]:
+    """Those of an official list, or of one that names their images' files."""
+    return {line.split()[0].rpartition("/")[2].removesuffix(".jpg") for line in read_lines(list_file) if line}
 
 
 def read_sbd_mask(path: Path) -> npt.NDArray[np.uint8]:

@@ -23,6 +23,7 @@ from segapp.classes import IGNORE_INDEX, voc_palette
 from segapp.config import UserPath
 from segapp.data.dataset import SegmentationDataset
 from segapp.data.options import DataOptions
+from segapp.data.pairs import OnUnpaired, refuse
 from segapp.data.voc import voc_layout
 from segapp.images import write_image, write_mask
 from segapp.logs import progress_bar
@@ -334,9 +335,9 @@ class ShapesConfig(DataOptions):
     width: int = Field(ge=32, le=4096)
     seed: int = Field(ge=0, lt=2**63)
 
-    def dataset(self, role: Literal["train", "val"]) -> SegmentationDataset:
+    def dataset(self, role: Literal["train", "val"], on_unpaired: OnUnpaired = refuse) -> SegmentationDataset:
         folder = self.root / f"v{VERSION}_{self.train}+{self.val}_{self.width}x{self.height}_seed{self.seed}"
         if not folder.exists():
             log.info("drawing %d + %d images into %s", self.train, self.val, folder)
             make_shapes(folder, train=self.train, val=self.val, height=self.height, width=self.width, seed=self.seed)
-        return voc_layout(folder, role, SHAPES_CLASSES, f"shapes {role}")
+        return voc_layout(folder, role, SHAPES_CLASSES, f"shapes {role}", on_unpaired)

@@ -1,6 +1,7 @@
 """The audit's page: one HTML file that needs nothing beside it."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from segapp.pages.grid import legend
 from segapp.pages.kit import Array, css_colour, data_uri, render
 
 SHOWN = 10
-"""Files that a finding names on the page."""
+"""Files that a finding names at once."""
+LISTED = 1000
+"""Files that it names at most; audit.json names all."""
 SAMPLE_SIDE = 480
 """Longer side, in pixels, of a sample's pictures."""
 BINS = 40
@@ -49,6 +52,7 @@ def write_audit(
         sets=(train, val),
         findings=findings,
         shown=SHOWN,
+        listed=LISTED,
         rows=_rows(train, val, palette),
         sizes=_sizes((train, val)),
         samples=[sample for each in samples for sample in _sample(*each, palette)],
@@ -73,7 +77,7 @@ def _rows(train: AuditedSet, val: AuditedSet, palette: Array) -> list[dict[str, 
                 (
                     each.role,
                     int(images[each.role][index]),
-                    100 * math.sqrt(images[each.role][index] / len(each.dataset)),
+                    100 * math.sqrt(images[each.role][index] / max(len(each.dataset), 1)),
                 )
                 for each in (train, val)
             ],
@@ -92,14 +96,13 @@ def _sizes(sets: Sequence[AuditedSet]) -> dict[str, object]:
         places, numbers = np.unique(known // step * step, axis=0, return_counts=True)
         dots += [(each.role, w, h, n) for (h, w), n in zip(places.tolist(), numbers.tolist(), strict=True)]
     dots.sort(key=lambda dot: -dot[3])  # small dots lie on large ones
-    exact, numbers = np.unique(np.concatenate([each.sizes for each in sets]), axis=0, return_counts=True)
-    usual = exact[numbers.argmax()].tolist()
+    sizes = Counter((w, h) for each in sets for h, w in each.sizes.tolist() if w)
     return {
         "dots": dots,
         "step": step,
         "most": max((dot[3] for dot in dots), default=1),
         "end": _round_up(longest),
-        "usual": f"{usual[1]} x {usual[0]}, {numbers.max()} images",
+        "usual": ", ".join(f"{w} x {h}, {number} images" for (w, h), number in sizes.most_common(1)),
     }
 
 

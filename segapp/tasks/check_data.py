@@ -9,10 +9,11 @@ from segapp.classes import voc_palette
 from segapp.cli import PARTIAL, output_folder, read_config
 from segapp.config import Config, UserPath, save_config
 from segapp.data import DataConfig
-from segapp.data.audit import AuditedSet, Finding, choose_pictures, find, look_at, verdict
+from segapp.data.audit import UNPAIRED, AuditedSet, Finding, choose_pictures, find, look_at, verdict
 from segapp.data.balance import class_weights
+from segapp.data.pairs import Unpaired
 from segapp.files import write_json
-from segapp.pages.audit import write_audit
+from segapp.pages.audit import LISTED, write_audit
 from segapp.pages.results import environment
 
 
@@ -27,10 +28,11 @@ class CheckConfig(Config):
 def check(overrides: list[str]) -> int:
     """Audits the train and val sets, and leaves a page. Returns the exit status: 0, or 1 if there are errors."""
     config = read_config("check_data", overrides, CheckConfig)
-    sets = config.data.dataset("train"), config.data.dataset("val")
+    unpaired: list[Unpaired] = []
+    sets = config.data.dataset("train", unpaired.extend), config.data.dataset("val", unpaired.extend)
     with output_folder(config.output, "check", config.data.name) as output:
         train, val = look_at(sets[0], "train"), look_at(sets[1], "val")
-        findings = find(train, val)
+        findings = find(train, val, unpaired)
         line = verdict(train, val, findings)
         save_config(output, config)
         write_json(output / "audit.json", {"verdict": line, **as_data(train, val, findings)})
@@ -48,8 +50,11 @@ def check(overrides: list[str]) -> int:
     for finding in findings:
         print(f"{finding.severity:8} {finding.title}")
         print(f"{'':8} {finding.advice}")
-        for file in finding.files[:3]:
+        shown = LISTED if finding.kind in UNPAIRED else 3
+        for file in finding.files[:shown]:
             print(f"{'':10} {file}")
+        if len(finding.files) > shown:
+            print(f"{'':10} and {len(finding.files) - shown} more, all in audit.json")
     print(f"page     {output / 'audit.html'}")
     print(line)
     return PARTIAL if any(finding.severity == "error" for finding in findings) else 0
