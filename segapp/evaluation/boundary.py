@@ -189,4 +189,4 @@ def _grown(contour: Mask, tolerance: float) -> Mask:
 
 def _share(contour: Mask, reached: Mask) -> float:
     """Share of the contour's pixels that are reached; 0 where there are none."""
-    return float((contour & reached).sum() / max(1, int(contour.sum())))
+    return int(np.count_nonzero(contour & reached)) / max(1, int(np.count_nonzero(contour)))
