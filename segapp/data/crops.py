@@ -62,8 +62,13 @@ class TrainingStream(Dataset[tuple[Tensor, Tensor] | UserError]):
 
     def fill(self, start: int, images: Tensor, labels: Tensor) -> UserError | None:
         """Writes crops `start` and following over N x C x C x 3 and N x C x C; an error is returned."""
+        positions = range(start, start + len(images))
+        # All of them beforehand: between two images, which take the caches, each would take several times as long.
+        randoms = [np.random.default_rng([self.seed, position]) for position in positions]
+        pairs = [(random, Random(int(random.integers(1 << 63)))) for random in randoms]
         try:
-            for position, (image, label) in enumerate(zip(images.numpy(), labels.numpy(), strict=True), start):
+            for position, pair, image, label in zip(positions, pairs, images.numpy(), labels.numpy(), strict=True):
+                self.transform.set_random_state(*pair)
                 self._write(position, image, label)
         except UserError as error:
             return error
@@ -76,8 +81,6 @@ class TrainingStream(Dataset[tuple[Tensor, Tensor] | UserError]):
             self._order = self.order(epoch)
         index = int(self._order[offset])
         sample = self.dataset[index]
-        random = np.random.default_rng([self.seed, position])
-        self.transform.set_random_state(random, Random(int(random.integers(1 << 63))))
         try:
             crop = self.transform(image=sample.image, mask=sample.label, into=(image, label))
         except (

@@ -26,14 +26,14 @@ class InMemory:
     def __init__(self, dataset: SegmentationDataset) -> None:
         self.dataset = dataset
         self.images = dataset.images
-        self._sizes = np.empty((len(dataset), 2), np.int64)  # height, width
+        self._places = np.zeros((len(dataset), 3), np.int64)  # height, width, where it begins
         with progress_bar(len(dataset), f"sizes of {dataset.name}", "image", leave=False) as progress:
             for index, path in enumerate(dataset.images):
-                self._sizes[index] = image_size(path)
+                self._places[index, :2] = image_size(path)
                 progress.update()
         channels = 3 + (dataset.masks is not None)
-        ends = np.cumsum(self._sizes.prod(1) * channels)
-        self._starts = np.concatenate([[0], ends[:-1]])
+        ends = np.cumsum(self._places[:, :2].prod(1) * channels)
+        self._places[1:, 2] = ends[:-1]
         self._channels = channels
         self._total = int(ends[-1])
         free = _free_memory()
@@ -57,9 +57,9 @@ class InMemory:
         """Raises:
         UserError: as the data set does.
         """
-        height, width = self._sizes[index]
+        height, width, start = self._places[index].tolist()
         pixels = height * width
-        place = self._samples[self._starts[index] :][: pixels * self._channels]
+        place = self._samples[start : start + pixels * self._channels]
         image = place[: 3 * pixels].reshape(height, width, 3)
         label = place[3 * pixels :].reshape(height, width) if self._channels == 4 else None
         if not self._is_read[index]:
