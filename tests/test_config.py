@@ -142,7 +142,9 @@ def test_help_shows_examples_choices_and_values(tool: str, capsys: pytest.Captur
     assert f"python tools/{tool}.py" in shown
     models = "model=deeplabv3plus_xception|deeplabv3plus_xception41|deeplabv3plus_xception71"
     assert (models in shown) == (tool in ("train", "benchmark")), "the choices of this tool alone"
-    assert ("inference=canvas|full|trained" in shown) == (tool in ("train", "eval", "predict"))
+    assert ("inference=canvas|full|multi_scale|resize|sliding|trained" in shown) == (
+        tool in ("train", "eval", "predict")
+    )
 
 
 @pytest.mark.parametrize(
