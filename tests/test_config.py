@@ -46,7 +46,7 @@ def test_defaults_compose(tool: str) -> None:
 
 @pytest.mark.parametrize(("group", "choice"), choices())
 def test_every_choice_composes(group: str, choice: str) -> None:
-    tool = "predict" if choice == "trained" else "train"  # which has no checkpoint to take it from
+    tool = "predict" if group == "inference" else "train"  # which has no checkpoint to take a canvas from
     assert isinstance(read_config(tool, [f"{group}={choice}"], TOOLS[tool]), TOOLS[tool])
 
 
@@ -115,6 +115,7 @@ def test_options_reach_the_network() -> None:
         ("train", ["data.root=${nothing}"], "Interpolation key 'nothing' not found"),
         ("train", ["model=null"], "model=null: "),
         ("train", ["inference=trained"], "only a checkpoint has a canvas of training"),
+        ("train", ["inference=sliding"], r"canvas of training;.* or give inference\.window a number"),
         ("train", ["workers=-1"], "workers=-1: .*greater than or equal to 0"),
         ("train", ["optimizer.lr=inf"], "optimizer.lr=inf: .*finite"),
         ("train", ["seed=99999999999999999999999"], "seed=9+: "),

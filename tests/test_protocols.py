@@ -136,7 +136,7 @@ def test_the_paper_canvas_is_seen_at_the_paper_sizes() -> None:
             seen.extend(images.shape[2:])
             return own
 
-    predictor.model = Counting()  # type: ignore[assignment]
+    predictor.model = Counting()
     predictor.predict([picture(20, 20)])
     assert seen == [side for side in (257, 385, 513, 641, 769, 897) for _ in range(4)]
 
@@ -164,27 +164,26 @@ def test_the_mirror_of_an_image_gives_the_mirror_of_its_labels(scales: tuple[flo
     assert not torch.allclose(there, in_full_precision(one_way, image, one_way.inference.setting), atol=1e-3)
 
 
-def test_settings_share_what_they_have_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("inference", [whole(65), sliding(49)])
+def test_settings_share_what_they_have_in_common(inference: Whole | Sliding) -> None:
     settings = [Setting((1,), flip=False), Setting((1.25, 0.5, 1), flip=True), Setting((0.5,), flip=True)]
     images = [picture(65, 65), picture(30, 40), picture(130, 90)]
-    for inference in (whole(65), sliding(49)):
-        apart = [
-            make(inference.model_copy(update=setting._asdict())).predict(images, probabilities=True)
-            for setting in settings
-        ]
-        predictor = make(inference)
-        passes: list[int] = []
-        handle = MODEL.register_forward_pre_hook(lambda model, args: passes.append(len(args[0])))
-        together = predictor.predict_many(images, settings, probabilities=True)
-        number = len(passes)
-        passes.clear()
-        predictor.predict_many(images, [settings[1]])
-        handle.remove()
-        assert number == len(passes), "the second setting has the views of the others"
-        for alone, among in zip(apart, together, strict=True):
-            for a, b in zip(alone, among, strict=True):
-                assert torch.equal(a.labels, b.labels)
-                assert np.array_equal(a.probabilities, b.probabilities)  # type: ignore[arg-type]
+    apart = [
+        make(inference.model_copy(update=setting._asdict())).predict(images, probabilities=True)
+        for setting in settings
+    ]
+    predictor = make(inference)
+    passes: list[int] = []
+    handle = MODEL.register_forward_pre_hook(lambda model, args: passes.append(len(args[0])))
+    together = predictor.predict_many(images, settings, probabilities=True)
+    number = len(passes)
+    predictor.predict_many(images, [settings[1]])
+    handle.remove()
+    assert len(passes) == 2 * number, "the second setting has the views of the others"
+    for alone, among in zip(apart, together, strict=True):
+        for a, b in zip(alone, among, strict=True):
+            assert torch.equal(a.labels, b.labels)
+            assert np.array_equal(a.probabilities, b.probabilities)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size", [(65, 65), (40, 65), (1, 3)])

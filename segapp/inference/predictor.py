@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 Array = npt.NDArray[np.uint8]
 
 BATCH_PIXELS = 1 << 20
-"""Windows of about so many pixels, at least one, go through the network at once."""
+"""Windows of about so many pixels at the largest scale, at least one, go through the network at once."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ class Predictor:
         if side is not None and side % output_stride != 1:
             near = side // output_stride * output_stride + 1
             raise UserError(
-                f"a {inference.key} of {side} is not k * output_stride + 1 at output stride {output_stride}; take {near}"
+                f"a {inference.key} of {side} is not k * output_stride + 1 at output stride {output_stride}; "
+                f"take {near}"
             )
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.classes = classes
@@ -99,9 +100,9 @@ class Predictor:
             return f"windows of {side} x {side} at most {step} apart, their probabilities averaged"
         if isinstance(self.inference, Resized):
             return f"whole image resized to {side} x {side}"
-        return (
-            f"whole image {'as it is' if side is None else f'padded to {side} x {side} (a longer side scaled to it)'}"
-        )
+        if side is None:
+            return "whole image as it is"
+        return f"whole image padded to {side} x {side} (a longer side scaled to it)"
 
     def __call__(self, image: Array | Image.Image | str | Path) -> Array:
         """Labels of one image, H x W uint8: H x W x 3 uint8 RGB, a PIL image, or a file.
@@ -129,9 +130,7 @@ class Predictor:
         self.model.eval()
         try:
             with torch.inference_mode():
-                groups = [
-                    self._show(group, canvas, settings, probabilities) for group, canvas in self._grouped(images)
-                ]
+                groups = [self._show(*group, settings, probabilities) for group in self._grouped(images)]
         finally:
             self.model.train(was_training)
         return [[each for group in groups for each in group[at]] for at in range(len(settings))]
@@ -216,7 +215,8 @@ class Predictor:
         side, step, size = self.canvas, _step(self.inference), _size(image)
         tops, lefts = (_starts(length, side, step) for length in size)
         mosaics = [Mosaic(len(self.classes), tops, lefts, side, size, self.device, probabilities) for _ in settings]
-        at_once = max(1, BATCH_PIXELS // side**2)
+        largest = max(1, *(scale for setting in settings for scale in setting.scales))
+        at_once = max(1, int(BATCH_PIXELS / (side * largest) ** 2))
         for top, end in zip(tops, [*tops[1:], size[0]], strict=True):
             for start in range(0, len(lefts), at_once):
                 row = lefts[start : start + at_once]
