@@ -1,10 +1,14 @@
 """What `import segapp` offers."""
 
+from collections.abc import Sequence
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from segapp.devices import DeviceName, Precision, pick_device
 from segapp.errors import UserError
-from segapp.inference.predictor import Canvas, Predictor
+from segapp.inference.options import Resized, Side, Sliding, Whole
+from segapp.inference.predictor import Predictor
 from segapp.models.head import ATROUS_RATES
 from segapp.weights.checkpoint import CheckpointInfo, load_model
 from segapp.weights.find import find_checkpoint
@@ -16,10 +20,16 @@ def load(
     device: DeviceName = "auto",
     precision: Precision = "auto",
     output_stride: int | None = None,
-    canvas: Canvas = "trained",
+    canvas: Side | None = "trained",
+    window: Side | None = None,
+    overlap: float = 0.3333,
+    scales: Sequence[float] = (1,),
+    flip: bool = False,
     offline: bool = False,
 ) -> Predictor:
     """A callable that labels images: `labels = segapp.load("xception65_voc_coco_trainaug")(image)`.
+
+    Its `probabilities(image)` gives K x H x W float16.
 
     Args:
         checkpoint: a name of the catalogue, a file, a run's folder, or "latest".
@@ -28,19 +38,39 @@ def load(
         output_stride: 8, 16 or 32; None for the one trained at.
         canvas: side in pixels, k * output_stride + 1, to which images are padded; "trained" is the one on which the
             checkpoint was validated, None takes each image as it is.
+        window: side in pixels of windows to slide over larger images, in place of a canvas.
+        overlap: of neighbouring windows, the least share of their side, from 0 to 0.9.
+        scales: at which the canvas or window is shown, each at most 4; class probabilities are averaged.
+        flip: shows each one's mirror image, too.
         offline: never use the network; the catalogue's weights must be in the cache.
 
     Raises:
-        segapp.UserError: no such checkpoint, a damaged one, no such device, output stride or canvas; no network.
+        segapp.UserError: no such checkpoint, a damaged one, no such device, output stride, canvas, window,
+            overlap or scale; no network.
     """
     if output_stride not in (None, *ATROUS_RATES):
         raise UserError(f"output_stride={output_stride}: 8, 16 or 32 is possible")
+    views = {"scales": tuple(scales), "flip": flip}
+    try:
+        inference: Whole | Sliding = (
+            Whole.model_validate({"canvas": canvas, **views})
+            if window is None
+            else Sliding.model_validate({"window": window, "overlap": overlap, **views})
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{first['loc'][0]}={first['input']}: {first['msg'].removeprefix('Value error, ')}") from None
     path = find_checkpoint(str(checkpoint), offline=offline)
-    return open_predictor(path, output_stride=output_stride, canvas=canvas, device=device, precision=precision)[0]
+    return open_predictor(path, inference, output_stride=output_stride, device=device, precision=precision)[0]
 
 
 def open_predictor(
-    path: Path, *, output_stride: int | None, canvas: Canvas, device: DeviceName, precision: Precision
+    path: Path,
+    inference: Whole | Sliding | Resized,
+    *,
+    output_stride: int | None,
+    device: DeviceName,
+    precision: Precision,
 ) -> tuple[Predictor, CheckpointInfo]:
     """`load` for one file, with what the file says of itself."""
     model, info = load_model(path, output_stride)
@@ -48,7 +78,7 @@ def open_predictor(
         model,
         info.classes,
         output_stride=info.model.output_stride,
-        canvas=info.canvas if canvas == "trained" else canvas,
+        inference=inference.resolved(info.canvas),
         device=pick_device(device),
         precision=precision,
     )

@@ -1,5 +1,6 @@
 """Networks for tests."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 import yaml
 from torch import nn
 
+from segapp.inference.options import Whole
 from segapp.models.deeplabv3plus import ModelConfig
 
 CONF = Path(__file__).parent.parent / "conf" / "model"
@@ -33,6 +35,11 @@ def small(**changes: Any) -> ModelConfig:
         "bn_momentum": 0.1,
     }
     return config(**(narrow | changes))
+
+
+def whole(canvas: int | None, scales: Sequence[float] = (1,), flip: bool = False) -> Whole:
+    """How a predictor shows images."""
+    return Whole(canvas=canvas, scales=tuple(scales), flip=flip)
 
 
 def randomise(model: nn.Module, seed: int = 0) -> None:

@@ -46,7 +46,7 @@ def test_defaults_compose(tool: str) -> None:
 
 @pytest.mark.parametrize(("group", "choice"), choices())
 def test_every_choice_composes(group: str, choice: str) -> None:
-    tool = "predict" if choice == "trained" else "train"  # which has no checkpoint to take it from
+    tool = "predict" if group == "inference" else "train"  # which has no checkpoint to take a canvas from
     assert isinstance(read_config(tool, [f"{group}={choice}"], TOOLS[tool]), TOOLS[tool])
 
 
@@ -115,6 +115,7 @@ def test_options_reach_the_network() -> None:
         ("train", ["data.root=${nothing}"], "Interpolation key 'nothing' not found"),
         ("train", ["model=null"], "model=null: "),
         ("train", ["inference=trained"], "only a checkpoint has a canvas of training"),
+        ("train", ["inference=sliding"], r"canvas of training;.* or give inference\.window a number"),
         ("train", ["workers=-1"], "workers=-1: .*greater than or equal to 0"),
         ("train", ["optimizer.lr=inf"], "optimizer.lr=inf: .*finite"),
         ("train", ["seed=99999999999999999999999"], "seed=9+: "),
@@ -142,7 +143,9 @@ def test_help_shows_examples_choices_and_values(tool: str, capsys: pytest.Captur
     assert f"python tools/{tool}.py" in shown
     models = "model=deeplabv3plus_xception|deeplabv3plus_xception41|deeplabv3plus_xception71"
     assert (models in shown) == (tool in ("train", "benchmark")), "the choices of this tool alone"
-    assert ("inference=canvas|full|trained" in shown) == (tool in ("train", "eval", "predict"))
+    assert ("inference=canvas|full|multi_scale|resize|sliding|trained" in shown) == (
+        tool in ("train", "eval", "predict")
+    )
 
 
 @pytest.mark.parametrize(

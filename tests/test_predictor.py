@@ -12,10 +12,11 @@ from PIL import Image
 from segapp.devices import to_network_input
 from segapp.errors import UserError
 from segapp.images import write_image
-from segapp.inference import predictor as module
-from segapp.inference.predictor import Predictor, strips
+from segapp.inference import scores as module
+from segapp.inference.predictor import Predictor
+from segapp.inference.scores import resize_rows
 from segapp.models.deeplabv3plus import build_model
-from tests.networks import randomise, small
+from tests.networks import randomise, small, whole
 
 CLASSES = ("background", "a", "b", "c")
 
@@ -24,7 +25,7 @@ def make(canvas: int | None = 65) -> Predictor:
     torch.manual_seed(0)
     model = build_model(small(), len(CLASSES))
     randomise(model)
-    return Predictor(model, CLASSES, output_stride=16, canvas=canvas, device=torch.device("cpu"))
+    return Predictor(model, CLASSES, output_stride=16, inference=whole(canvas), device=torch.device("cpu"))
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -93,10 +94,11 @@ def test_full_takes_the_image_as_it_is() -> None:
 def test_strips_equal_one_resize(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "STRIP_PIXELS", 1000)
     scores = torch.randn(1, 3, 33, 29)
-    whole = F.interpolate(scores, size, mode="bilinear", align_corners=True)
-    pieces = list(strips(scores, size))
-    assert torch.allclose(torch.cat([piece for _, piece in pieces], 2), whole, atol=1e-5)
-    assert [top for top, _ in pieces] == list(range(0, size[0], max(1, 1000 // size[1])))[: len(pieces)]
+    expected = F.interpolate(scores, size, mode="bilinear", align_corners=True)
+    for rows in (slice(0, size[0]), slice(3, 10), slice(size[0] - 1, size[0])):
+        assert torch.allclose(resize_rows(scores, size, rows), expected[:, :, rows], atol=1e-5)
+    part = resize_rows(scores[:, :, 8:], size, slice(size[0] // 2, size[0]), first=8, height=33)
+    assert torch.allclose(part, expected[:, :, size[0] // 2 :], atol=1e-5)
 
 
 def test_full_size_scores_are_read_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:

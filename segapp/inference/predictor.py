@@ -1,23 +1,22 @@
 """From an image of any size to labels at that size: the only place that pads, scales and resizes for inference."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from pydantic import Field
 from torch import Tensor
 
-from segapp.config import Config
 from segapp.devices import Precision, autocast, to_network_input
 from segapp.errors import UserError
 from segapp.images import read_image
+from segapp.inference.options import Resized, Setting, Sliding, View, Whole
+from segapp.inference.scores import Place, Size
 from segapp.models.deeplabv3plus import DeepLabV3Plus
 from segapp.models.layers import resize
 
@@ -25,18 +24,8 @@ log = logging.getLogger(__name__)
 
 Array = npt.NDArray[np.uint8]
 
-STRIP_PIXELS = 1 << 20
-"""Class scores are brought to the image's size in strips of rows of about so many pixels."""
-
-
-Canvas = Annotated[int, Field(gt=0, le=4097)] | Literal["trained"] | None
-"""Side in pixels to which images are padded; "trained": the checkpoint's; None: the image as it is."""
-
-
-class InferenceConfig(Config):
-    """How images are shown to a network; see conf/inference."""
-
-    canvas: Canvas
+BATCH_PIXELS = 1 << 20
+"""Windows of about so many pixels at the largest scale, at least one, go through the network at once."""
 
 
 @dataclass(frozen=True)
@@ -50,18 +39,22 @@ class Prediction:
 class Predictor:
     """Labels images with one network.
 
-    With a canvas (arXiv:1802.02611, section 4) the image is padded to it at bottom and right with the network's zero
-    and not resized; only one with a longer side than the canvas is scaled down to it, and its class scores back up.
-    Without one it is padded to the next k * output_stride + 1.
+    The whole image, with a canvas (arXiv:1802.02611, section 4), is padded to it at bottom and right with the
+    network's zero and not resized; only one with a longer side than the canvas is scaled down to it, and its class
+    scores back up. Without a canvas it is padded to the next k * output_stride + 1. Sliding windows lie evenly, the
+    last ones at the border, and are padded where the image is smaller.
+
+    Of each scale (`View`) of the padded image the logits are brought to its size, and their softmax is averaged
+    (predict_labels_multi_scale in research/deeplab/model.py).
 
     Args:
         model: moved to the device in channels_last, and put in evaluation mode for each call.
         classes: names by index.
         output_stride: of the model.
-        canvas: side in pixels, k * output_stride + 1, or None.
+        inference: how images are shown; its side k * output_stride + 1 or None, not "trained".
 
     Raises:
-        UserError: a canvas of another size.
+        UserError: a side of another size.
     """
 
     def __init__(
@@ -70,29 +63,46 @@ class Predictor:
         classes: tuple[str, ...],
         *,
         output_stride: int,
-        canvas: int | None,
+        inference: Whole | Sliding | Resized,
         device: torch.device,
         precision: Precision = "auto",
     ) -> None:
-        if canvas is not None and canvas % output_stride != 1:
-            near = canvas // output_stride * output_stride + 1
+        side = inference.side
+        assert side != "trained"  # whoever reads a checkpoint has resolved it
+        if side is not None and side % output_stride != 1:
+            near = side // output_stride * output_stride + 1
             raise UserError(
-                f"a canvas of {canvas} is not k * output_stride + 1 at output stride {output_stride}; take {near}"
+                f"a {inference.key} of {side} is not k * output_stride + 1 at output stride {output_stride}; "
+                f"take {near}"
             )
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.classes = classes
         self.output_stride = output_stride
-        self.canvas = canvas
+        self.inference = inference
+        self.canvas = side
         self.device = device
         self.precision = precision
         self._told = False
 
     @property
     def protocol(self) -> str:
-        """How images are shown to the network, for reports."""
-        canvas = self.canvas
-        shown = "as it is" if canvas is None else f"padded to {canvas} x {canvas} (a longer side scaled to it)"
-        return f"whole image {shown}, single scale, output stride {self.output_stride}"
+        """How images are shown to the network, for reports: two that differ have different ones."""
+        return self.protocol_with(self.inference.setting)
+
+    def protocol_with(self, setting: Setting) -> str:
+        """`protocol` with other scales, as in `predict_many`."""
+        return f"{self._shown()}, {setting.describe()}, output stride {self.output_stride}"
+
+    def _shown(self) -> str:
+        side = self.canvas
+        if isinstance(self.inference, Sliding):
+            step = _step(self.inference)
+            return f"windows of {side} x {side} at most {step} apart, their probabilities averaged"
+        if isinstance(self.inference, Resized):
+            return f"whole image resized to {side} x {side}"
+        if side is None:
+            return "whole image as it is"
+        return f"whole image padded to {side} x {side} (a longer side scaled to it)"
 
     def __call__(self, image: Array | Image.Image | str | Path) -> Array:
         """Labels of one image, H x W uint8: H x W x 3 uint8 RGB, a PIL image, or a file.
@@ -100,48 +110,64 @@ class Predictor:
         Raises:
             UserError: the file cannot be read, or the array is no such image.
         """
-        if isinstance(image, str | Path):
-            image = read_image(Path(image))
-        elif isinstance(image, Image.Image):
-            image = np.array(image.convert("RGB"))
-        if not isinstance(image, np.ndarray):
-            raise UserError(f"an image is an array, a PIL image or a path, not a {type(image).__name__}")
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise UserError(f"an image is H x W x 3 uint8 RGB, not {image.dtype} of shape {image.shape}")
-        return self.predict([image])[0].labels.cpu().numpy()
+        return self.predict([_pixels(image)])[0].labels.cpu().numpy()
+
+    def probabilities(self, image: Array | Image.Image | str | Path) -> npt.NDArray[np.float16]:
+        """Class probabilities of one image, K x H x W float16; else as a call."""
+        found = self.predict([_pixels(image)], probabilities=True)[0].probabilities
+        assert found is not None
+        return found
 
     def predict(self, images: Sequence[Array], *, probabilities: bool = False) -> list[Prediction]:
         """Labels of H x W x 3 uint8 RGB images of any sizes, each at its own size."""
+        return self.predict_many(images, [self.inference.setting], probabilities=probabilities)[0]
+
+    def predict_many(
+        self, images: Sequence[Array], settings: Sequence[Setting], *, probabilities: bool = False
+    ) -> list[list[Prediction]]:
+        """For each setting what `predict` with its scales gives of each image; no view is computed twice."""
         was_training = self.model.training
         self.model.eval()
         try:
             with torch.inference_mode():
-                if self.canvas is not None:
-                    return self._predict(images, (self.canvas, self.canvas), probabilities)
-                return [p for image in images for p in self._predict([image], self._aligned(image), probabilities)]
+                groups = [self._show(*group, settings, probabilities) for group in self._grouped(images)]
         finally:
             self.model.train(was_training)
+        return [[each for group in groups for each in group[at]] for at in range(len(settings))]
 
-    def _aligned(self, image: Array) -> tuple[int, int]:
-        stride = self.output_stride
-        height, width = (-(-(length - 1) // stride) * stride + 1 for length in image.shape[:2])
-        return height, width
+    def _grouped(self, images: Sequence[Array]) -> Iterator[tuple[Sequence[Array], Size | None]]:
+        """What goes through the network at once, and its canvas; None: in windows."""
+        side = self.canvas
+        if side is None:
+            stride = self.output_stride
+            for image in images:
+                height, width = (-(-(length - 1) // stride) * stride + 1 for length in _size(image))
+                yield [image], (height, width)
+        elif isinstance(self.inference, Sliding) and any(max(_size(image)) > side for image in images):
+            for image in images:
+                yield [image], (side, side) if max(_size(image)) <= side else None
+        else:
+            yield images, (side, side)
 
-    def _predict(self, images: Sequence[Array], canvas: tuple[int, int], probabilities: bool) -> list[Prediction]:
+    def _show(
+        self, images: Sequence[Array], canvas: Size | None, settings: Sequence[Setting], probabilities: bool
+    ) -> list[list[Prediction]]:
+        if canvas is None:
+            return [[each] for each in self._slide(images[0], settings, probabilities)]
         fitted = [self._fit(image, canvas) for image in images]
-        batch = torch.zeros(len(images), 3, *canvas, device=self.device).to(memory_format=torch.channels_last)
-        for place, image in zip(batch, fitted, strict=True):
-            pixels = torch.from_numpy(image).to(self.device)
-            place[:, : image.shape[0], : image.shape[1]] = to_network_input(pixels[None])[0]
-        with autocast(self.device, self.precision):
-            logits = self.model(batch)
+        logits = self._logits(fitted, canvas, settings)
+        places = [Place(canvas, _size(small), _size(image)) for small, image in zip(fitted, images, strict=True)]
         return [
-            self._read(row[None].float(), canvas, _size(small), _size(image), probabilities)
-            for row, small, image in zip(logits, fitted, images, strict=True)
+            [self._read(_of(logits, setting, at), place, probabilities) for at, place in enumerate(places)]
+            for setting in settings
         ]
 
-    def _fit(self, image: Array, canvas: tuple[int, int]) -> Array:
-        height, width = image.shape[:2]
+    def _fit(self, image: Array, canvas: Size) -> Array:
+        height, width = _size(image)
+        if isinstance(self.inference, Resized):
+            shrinks = height >= canvas[0] and width >= canvas[1]
+            kind = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+            return cv2.resize(image, (canvas[1], canvas[0]), interpolation=kind)  # type: ignore[return-value]
         scale = min(canvas[0] / height, canvas[1] / width)
         if scale >= 1:
             return np.ascontiguousarray(image)
@@ -152,56 +178,143 @@ class Predictor:
             log.info(message, width, height, size[1], size[0])
         return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
 
-    def _read(
-        self,
-        logits: Tensor,
-        canvas: tuple[int, int],
-        content: tuple[int, int],
-        size: tuple[int, int],
-        probabilities: bool,
-    ) -> Prediction:
-        """The canvas's logits, 1 x K x h x w, to labels: its top left `content` (h, w) at the image's `size`."""
-        height, width = content
-        if content == size:
-            pieces = strips(logits, canvas)
-        else:
-            pieces = strips(resize(logits, canvas)[:, :, :height, :width], size)
-        labels = torch.empty(size, dtype=torch.uint8, device=self.device)
-        kept = np.empty((logits.shape[1], *size), np.float16) if probabilities else None
-        for top, strip in pieces:
-            rows = slice(top, min(top + strip.shape[2], size[0]))
-            scores = strip[:, :, : rows.stop - top, : size[1]]
+    def _logits(self, images: Sequence[Array], canvas: Size, settings: Iterable[Setting]) -> dict[View, Tensor]:
+        """Of each view of all images, padded to the canvas: N x K x h x w, those of mirror images turned back.
+
+        At a scale below 1 they are resized to the size of the canvas's own, as in research/deeplab/model.py.
+        """
+        batch = torch.zeros(len(images), 3, *canvas, device=self.device).to(memory_format=torch.channels_last)
+        for place, image in zip(batch, images, strict=True):
+            pixels = torch.from_numpy(image).to(self.device)
+            place[:, : image.shape[0], : image.shape[1]] = to_network_input(pixels[None])[0]
+        stride = self.output_stride if self.model.decoder is None else 4
+        found = {}
+        for view in sorted({view for setting in settings for view in setting.views}):
+            shown = batch if view.scale == 1 else resize(batch, _scaled(canvas, view.scale))
+            with autocast(self.device, self.precision):
+                logits = self.model(shown.flip(3) if view.mirrored else shown)
+            logits = logits.float()
+            if view.scale < 1:
+                logits = resize(logits, ((canvas[0] - 1) // stride + 1, (canvas[1] - 1) // stride + 1))
+            found[view] = logits.flip(3) if view.mirrored else logits
+        return found
+
+    def _read(self, logits: Sequence[Tensor], place: Place, probabilities: bool) -> Prediction:
+        labels = torch.empty(place.size, dtype=torch.uint8, device=self.device)
+        kept = np.empty((len(self.classes), *place.size), np.float16) if probabilities else None
+        for rows, scores in place.scores(logits, probabilities=False):
             labels[rows] = scores.max(1).indices[0]
             if kept is not None:
-                kept[:, rows] = scores.softmax(1)[0].half().cpu().numpy()
-            if rows.stop == size[0]:
-                break
+                kept[:, rows] = (scores.softmax(1) if len(logits) == 1 else scores)[0].half().cpu().numpy()
         return Prediction(labels, kept)
 
+    def _slide(self, image: Array, settings: Sequence[Setting], probabilities: bool) -> list[Prediction]:
+        """An image in windows, row by row of them: what no later row touches is done."""
+        assert isinstance(self.inference, Sliding)
+        assert self.canvas is not None
+        side, step, size = self.canvas, _step(self.inference), _size(image)
+        tops, lefts = (_starts(length, side, step) for length in size)
+        mosaics = [Mosaic(len(self.classes), tops, lefts, side, size, self.device, probabilities) for _ in settings]
+        largest = max(1, *(scale for setting in settings for scale in setting.scales))
+        at_once = max(1, int(BATCH_PIXELS / (side * largest) ** 2))
+        for top, end in zip(tops, [*tops[1:], size[0]], strict=True):
+            for start in range(0, len(lefts), at_once):
+                row = lefts[start : start + at_once]
+                windows = [image[top : top + side, left : left + side] for left in row]
+                logits = self._logits(windows, (side, side), settings)
+                for setting, mosaic in zip(settings, mosaics, strict=True):
+                    for at, (left, window) in enumerate(zip(row, windows, strict=True)):
+                        place = Place((side, side), _size(window), _size(window))
+                        for rows, scores in place.scores(_of(logits, setting, at), probabilities=True):
+                            mosaic.add(rows, left, scores[0])
+            for mosaic in mosaics:
+                mosaic.finish(end)
+        return [Prediction(mosaic.labels, mosaic.kept) for mosaic in mosaics]
 
-def _size(image: Array) -> tuple[int, int]:
+
+class Mosaic:
+    """Sums windows' class probabilities over one row of windows at a time.
+
+    Args:
+        tops, lefts: where windows begin.
+        side: of a window, in pixels.
+        size: of the image.
+        probabilities: keep their means.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        tops: Sequence[int],
+        lefts: Sequence[int],
+        side: int,
+        size: Size,
+        device: torch.device,
+        probabilities: bool,
+    ) -> None:
+        self.labels = torch.empty(size, dtype=torch.uint8, device=device)
+        self.kept = np.empty((num_classes, *size), np.float16) if probabilities else None
+        self._counts = _counts(tops, side, size[0])[:, None] * _counts(lefts, side, size[1])
+        self._top = 0
+        self._sums = torch.zeros(num_classes, min(side, size[0]), size[1], device=device)
+
+    def add(self, rows: slice, left: int, probabilities: Tensor) -> None:
+        """K x rows x W of a window of the present row."""
+        self._sums[:, rows, left : left + probabilities.shape[2]] += probabilities
+
+    def finish(self, end: int) -> None:
+        """The next row of windows begins at `end`."""
+        number = end - self._top
+        sums, rows = self._sums[:, :number], slice(self._top, end)
+        self.labels[rows] = sums.max(0).indices
+        if self.kept is not None:
+            self.kept[:, rows] = sums.cpu().numpy() / self._counts[rows]
+        later = self._sums[:, number:].clone()
+        self._sums[:, : later.shape[1]] = later
+        self._sums[:, later.shape[1] :] = 0
+        self._top = end
+
+
+def _pixels(image: Array | Image.Image | str | Path) -> Array:
+    if isinstance(image, str | Path):
+        image = read_image(Path(image))
+    elif isinstance(image, Image.Image):
+        image = np.array(image.convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        raise UserError(f"an image is an array, a PIL image or a path, not a {type(image).__name__}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise UserError(f"an image is H x W x 3 uint8 RGB, not {image.dtype} of shape {image.shape}")
+    return image
+
+
+def _size(image: Array) -> Size:
     return image.shape[0], image.shape[1]
 
 
-def strips(scores: Tensor, size: tuple[int, int]) -> Iterator[tuple[int, Tensor]]:
-    """Bilinear resize with align_corners=True, in strips of rows, so that the whole is never held at once.
+def _scaled(canvas: Size, scale: float) -> Size:
+    """Of k * output_stride + 1 one such, where the scale allows it: 513 by 0.5 is 257."""
+    height, width = (round(scale * (length - 1)) + 1 for length in canvas)
+    return height, width
 
-    Args:
-        scores: 1 x K x h x w.
-        size: H, W.
 
-    Yields:
-        The first row of a strip and its scores, 1 x K x rows x W.
-    """
-    height, width = size
-    if height * width <= STRIP_PIXELS:
-        yield 0, resize(scores, size)
-        return
-    step = max(1, STRIP_PIXELS // width)
-    source = torch.linspace(0, scores.shape[2] - 1, height, device=scores.device)
-    for top in range(0, height, step):
-        at = source[top : top + step]
-        upper = at.floor().long()
-        lower = at.ceil().long()
-        mixed = torch.lerp(scores[:, :, upper], scores[:, :, lower], (at - upper)[:, None])
-        yield top, resize(mixed, (len(at), width))
+def _of(logits: dict[View, Tensor], setting: Setting, at: int) -> list[Tensor]:
+    return [logits[view][at : at + 1] for view in setting.views]
+
+
+def _step(sliding: Sliding) -> int:
+    assert isinstance(sliding.window, int)
+    return max(1, round(sliding.window * (1 - sliding.overlap)))
+
+
+def _starts(length: int, side: int, step: int) -> list[int]:
+    """Where windows begin, evenly and at most `step` apart; the last one ends at the border."""
+    last = max(0, length - side)
+    return np.linspace(0, last, -(-last // step) + 1).round().astype(int).tolist()  # type: ignore[no-any-return]
+
+
+def _counts(starts: Sequence[int], side: int, length: int) -> npt.NDArray[np.float32]:
+    """How many windows lie over each pixel along one side."""
+    counts = np.zeros(length, np.float32)
+    for start in starts:
+        counts[start : start + side] += 1
+    return counts

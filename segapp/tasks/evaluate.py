@@ -12,7 +12,7 @@ from segapp.data.options import check_network
 from segapp.devices import DeviceName, Precision
 from segapp.errors import UserError
 from segapp.evaluation.evaluate import EvalConfig, Evaluation, by_network, by_saved_masks, evaluate, warn_of_seen
-from segapp.inference.predictor import InferenceConfig
+from segapp.inference.options import InferenceConfig
 from segapp.library import open_predictor
 from segapp.pages.results import print_results, write_results
 from segapp.weights.catalogue import CATALOGUE
@@ -85,8 +85,8 @@ def score(config: EvalToolConfig) -> tuple[Evaluation, dict[str, str]]:
     path = find_checkpoint(config.checkpoint, offline=config.offline)
     predictor, info = open_predictor(
         path,
+        config.inference,
         output_stride=config.output_stride,
-        canvas=config.inference.canvas,
         device=config.device,
         precision=config.precision,
     )

@@ -24,7 +24,8 @@ from segapp.evaluation.evaluate import EvalConfig, Evaluation
 from segapp.files import whole_file, write_json
 from segapp.images import MAX_PIXELS, overlay, read_image, read_mask, write_image, write_mask
 from segapp.inference.inputs import find_images, output_names, split_arguments
-from segapp.inference.predictor import InferenceConfig, Predictor
+from segapp.inference.options import InferenceConfig
+from segapp.inference.predictor import Predictor
 from segapp.library import open_predictor
 from segapp.logs import progress_bar
 from segapp.pages.results import print_results, write_results
@@ -72,8 +73,8 @@ def predict(arguments: list[str]) -> int:
     checkpoint = find_checkpoint(config.checkpoint, offline=config.offline)
     predictor, info = open_predictor(
         checkpoint,
+        config.inference,
         output_stride=config.output_stride,
-        canvas=config.inference.canvas,
         device=config.device,
         precision=config.precision,
     )

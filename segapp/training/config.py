@@ -10,7 +10,7 @@ from segapp.data.loader import Workers
 from segapp.data.transforms import TransformConfig
 from segapp.devices import DeviceName, Precision
 from segapp.evaluation.evaluate import EvalConfig
-from segapp.inference.predictor import InferenceConfig
+from segapp.inference.options import InferenceConfig
 from segapp.models.deeplabv3plus import ModelConfig
 from segapp.training.losses import LossConfig
 from segapp.training.optimizers import OptimizerConfig
@@ -55,8 +55,11 @@ class TrainConfig(Config):
     @field_validator("inference")
     @classmethod
     def _given(cls, value: InferenceConfig) -> InferenceConfig:
-        if value.canvas == "trained":
-            raise ValueError("only a checkpoint has a canvas of training; take inference=canvas or inference=full")
+        if value.side == "trained":
+            raise ValueError(
+                "only a checkpoint has a canvas of training; take inference=canvas or inference=full, "
+                f"or give inference.{value.key} a number"
+            )
         return value
 
     @model_validator(mode="after")

@@ -206,10 +206,14 @@ def _continue(folder: Path, model: DeepLabV3Plus) -> CheckpointInfo:
 
 def _predictor(model: nn.Module, config: TrainConfig, classes: tuple[str, ...], device: torch.device) -> Predictor:
     assert isinstance(model, DeepLabV3Plus)
-    canvas = config.inference.canvas
-    assert canvas != "trained"  # the config has refused it
-    stride = config.model.output_stride
-    return Predictor(model, classes, output_stride=stride, canvas=canvas, device=device, precision=config.precision)
+    return Predictor(
+        model,
+        classes,
+        output_stride=config.model.output_stride,
+        inference=config.inference,
+        device=device,
+        precision=config.precision,
+    )
 
 
 def _warn(config: TrainConfig, images_for_bn: int) -> None:

@@ -1,0 +1,104 @@
+"""How images are shown to a network: the choices of conf/inference."""
+
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+
+from pydantic import Field, field_validator
+
+from segapp.config import Config
+from segapp.errors import UserError
+
+Side = Annotated[int, Field(gt=0, le=4097)] | Literal["trained"]
+"""Pixels, k * output_stride + 1; "trained": the side of the canvas on which a checkpoint was validated."""
+
+
+class View(NamedTuple):
+    """What is shown of a canvas: the canvas resized by `scale`, or the mirror image of that."""
+
+    scale: float
+    mirrored: bool
+
+
+class Setting(NamedTuple):
+    """The views whose class probabilities are averaged: every scale and, with `flip`, its mirror image."""
+
+    scales: tuple[float, ...]
+    flip: bool
+
+    @property
+    def views(self) -> list[View]:
+        """In one order, whatever that of the scales is: sums of floats depend on it."""
+        return [View(scale, mirrored) for scale in sorted(self.scales) for mirrored in (False, True)[: 1 + self.flip]]
+
+    def describe(self) -> str:
+        single = self.scales == (1,)
+        numbers = ", ".join(str(float(scale)).removesuffix(".0") for scale in sorted(self.scales))
+        scales = "single scale" if single else f"scale{'s' if len(self.scales) > 1 else ''} {numbers}"
+        return f"{scales} and the mirror image" if self.flip else scales
+
+
+class Shown(Config):
+    """What every kind has; see conf/inference."""
+
+    key: ClassVar[str]
+    """Names the side in pixels of the square that the network sees at scale 1."""
+
+    scales: tuple[Annotated[float, Field(gt=0, le=4)], ...] = Field(min_length=1)
+    flip: bool
+
+    @field_validator("scales")
+    @classmethod
+    def _once(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("a scale is named twice")
+        return value
+
+    @property
+    def side(self) -> int | Literal["trained"] | None:
+        return getattr(self, self.key)  # type: ignore[no-any-return]
+
+    @property
+    def setting(self) -> Setting:
+        return Setting(self.scales, self.flip)
+
+    def resolved(self, trained: int | None) -> Self:
+        """With the canvas on which a checkpoint was validated in the place of "trained".
+
+        Raises:
+            UserError: it was validated on whole images, which are no size for a window.
+        """
+        if self.side != "trained":
+            return self
+        if trained is None and self.key != "canvas":
+            raise UserError(
+                f"inference.{self.key}=trained: this checkpoint was validated on images as they are; "
+                f"give a side in pixels, as in inference.{self.key}=513"
+            )
+        return self.model_copy(update={self.key: trained})
+
+
+class Whole(Shown):
+    """The whole image: padded to the canvas, a longer side scaled to it; without a canvas as it is."""
+
+    key = "canvas"
+    kind: Literal["whole"] = "whole"
+    canvas: Side | None
+
+
+class Sliding(Shown):
+    """Windows over the image, each padded as a canvas is; where they overlap, their probabilities are averaged."""
+
+    key = "window"
+    kind: Literal["sliding"] = "sliding"
+    window: Side
+    overlap: float = Field(ge=0, le=0.9)
+
+
+class Resized(Shown):
+    """The whole image resized to a square, whatever its proportions are."""
+
+    key = "size"
+    kind: Literal["resize"] = "resize"
+    size: Side
+
+
+InferenceConfig = Annotated[Whole | Sliding | Resized, Field(discriminator="kind")]
