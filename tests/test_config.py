@@ -19,6 +19,7 @@ from segapp.tasks.evaluate import EvalToolConfig
 from segapp.tasks.get_data import GetConfig
 from segapp.tasks.import_weights import ImportConfig
 from segapp.tasks.predict import PredictConfig
+from segapp.tasks.server import ServerConfig
 from segapp.tasks.train import again
 from segapp.training.config import TrainConfig
 from segapp.training.optimizers import SGDConfig
@@ -32,6 +33,7 @@ TOOLS: dict[str, type[Config]] = {
     "prepare_data": GetConfig,
     "check_data": CheckConfig,
     "compare": CompareConfig,
+    "voc_server": ServerConfig,
 }
 
 
