@@ -23,7 +23,7 @@ from segapp.devices import DeviceName, Precision
 from segapp.errors import UserError, and_more
 from segapp.files import whole_file, write_json
 from segapp.images import image_size, read_image, read_mask, write_mask
-from segapp.inference.predictor import InferenceConfig
+from segapp.inference.options import InferenceConfig
 from segapp.library import open_predictor
 from segapp.logs import progress_bar
 from segapp.tasks.evaluate import check_number
@@ -107,7 +107,7 @@ def label_missing(dataset: SegmentationDataset, folder: Path, made_by: Path, con
     maker = {
         "checkpoint_sha256": digest,
         "output_stride": config.output_stride,
-        "canvas": config.inference.canvas,
+        "inference": config.inference.model_dump(mode="json"),
     }
     check_maker(made_by, folder, maker)
     missing = [at for at in range(len(dataset)) if not is_sound(dataset, at, folder)]
@@ -117,8 +117,8 @@ def label_missing(dataset: SegmentationDataset, folder: Path, made_by: Path, con
         log.info("%d of %d masks are there already", len(dataset) - len(missing), len(dataset))
     predictor, info = open_predictor(
         checkpoint,
+        config.inference,
         output_stride=config.output_stride,
-        canvas=config.inference.canvas,
         device=config.device,
         precision=config.precision,
     )
@@ -147,7 +147,7 @@ def check_maker(made_by: Path, folder: Path, maker: dict[str, Any]) -> None:
         before = None
     if before != maker:
         raise UserError(
-            f"{folder} holds masks of another checkpoint, or made with another output stride or canvas; "
+            f"{folder} holds masks of another checkpoint, or made with another output stride or inference; "
             "choose another folder with output=DIR"
         )
 
