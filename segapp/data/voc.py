@@ -13,7 +13,7 @@ from segapp.data.splits import marked
 from segapp.data.strings import Paths, Strings
 from segapp.errors import UserError
 
-OFFICIAL = frozenset({"train", "val", "trainval", "trainaug"})
+OFFICIAL = frozenset({"train", "val", "trainval", "trainaug", "test"})
 """Lists whose names say which images they hold; those of others are marked."""
 
 
