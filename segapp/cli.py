@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from segapp import paths
 from segapp.config import Config
 from segapp.distributed import is_of_another_process, rank
-from segapp.errors import Stopped, UserError
+from segapp.errors import LESS_MEMORY, Stopped, UserError
 from segapp.files import discarded_if_empty, output_parent, writable_folder
 from segapp.logs import ProgressHandler
 from segapp.paths import CONF, PROJECT
@@ -36,7 +36,6 @@ C = TypeVar("C", bound=Config)
 
 PARTIAL = 1
 """Exit status when some images failed and the rest was done."""
-LESS_MEMORY = "lower batch_size or eval.batch_size, raise accumulate, or set model.activation_checkpointing=true"
 REFUSED = 2
 """Exit status when nothing was done, for an error that one line explains."""
 
@@ -78,7 +77,7 @@ def run_tool(name: str, doc: str, main: Callable[[list[str]], int], argv: Sequen
     except Stopped as stopped:
         return 128 + stopped.signal
     process = f"process {rank()}: " if rank() else ""
-    print(f"{process}error: {' '.join(message.split())}", file=sys.stderr)
+    sys.stderr.write(f"{process}error: {' '.join(message.split())}\n")  # at once: other processes write, too
     return REFUSED
 
 

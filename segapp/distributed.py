@@ -81,10 +81,20 @@ def rank() -> int:
     return int(os.environ.get("RANK", 0))
 
 
+def local_size() -> int:
+    """Processes of the job on this machine, which share its cores and its memory."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
 def is_of_another_process(error: RuntimeError) -> bool:
     """Whether a process of the job, waiting for another one, was told that it is gone."""
-    gone = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # gloo's words
-    lost = isinstance(error, dist.DistBackendError) or any(words in str(error) for words in gone)
+    gloo = (
+        "Connection closed by peer",
+        "Connection reset by peer",
+        "Broken pipe",
+        "Timed out waiting",
+    )  # gloo's words
+    lost = isinstance(error, dist.DistBackendError) or any(words in str(error) for words in gloo)
     return lost and "WORLD_SIZE" in os.environ
 
 
@@ -110,7 +120,5 @@ def processes(*, gpu: bool) -> Iterator[Processes]:
             )
         torch.cuda.set_device(local_rank)
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo", timeout=PATIENCE)
-    try:
-        yield Processes(dist.get_rank(), dist.get_world_size(), local_rank)
-    finally:
-        dist.destroy_process_group()
+    yield Processes(dist.get_rank(), dist.get_world_size(), local_rank)
+    dist.destroy_process_group()  # not after an error, of which the others may not know: it would wait for them

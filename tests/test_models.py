@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segapp.models.deeplabv3plus import build_model
 from segapp.models.layers import DepthwiseConv2d, SeparableConv
-from segapp.models.xception import XCEPTIONS, AlignedXception, strides_and_rates
+from segapp.models.xception import XCEPTIONS, AlignedXception, _still, strides_and_rates
 from tests.networks import config, randomise, small
 
 
@@ -280,3 +280,16 @@ def test_exported_by_torch() -> None:
     program = torch.export.export(model, (x,))
     with torch.inference_mode():
         assert torch.allclose(program.module()(x), model(x), atol=1e-5)
+
+
+def test_a_recomputed_block_moves_no_statistics_of_any_kind_of_bn() -> None:
+    for norm in (nn.BatchNorm2d(3), nn.SyncBatchNorm(3)):
+        with _still(norm):
+            assert norm.num_batches_tracked is not None, "SyncBatchNorm insists on it"
+            norm.num_batches_tracked.add_(1)
+            if isinstance(norm, nn.BatchNorm2d):  # torch has no other on CPUs
+                norm(torch.randn(2, 3, 4, 4))
+        assert norm.num_batches_tracked == 0
+        assert norm.momentum == 0.1
+        assert norm.running_mean is not None
+        assert not norm.running_mean.any()

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch.utils.data import DataLoader, Dataset
 
 from segapp.data.dataset import Sample, SegmentationDataset
+from segapp.distributed import local_size
 from segapp.errors import UserError
 
 Workers = Literal["auto"] | Annotated[int, Field(ge=0, le=256)]
@@ -52,7 +53,7 @@ def worker_count(workers: Workers) -> int:
     """How many loading processes `workers` means here."""
     if workers != "auto":
         return workers
-    cores = available_cores()
+    cores = available_cores() // local_size()
     return 0 if cores < 3 else min(cores, 8)
 
 
@@ -67,5 +68,5 @@ def start_worker(worker: int) -> None:
     The main process, which loads where there are no workers, keeps OpenCV's threads: nothing else runs meanwhile.
     """
     cv2.setNumThreads(0)  # the workers are the parallelism
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the main process ends the workers
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # and so must be able to: a forked one has its handler
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to all of a job; the main process ends the workers
+        signal.signal(number, signal.SIG_IGN)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from segapp.data.dataset import Sample, SegmentationDataset
+from segapp.distributed import local_size
 from segapp.errors import UserError
 from segapp.images import image_size
 from segapp.logs import progress_bar
@@ -37,6 +38,8 @@ class InMemory:
         self._channels = channels
         self._total = int(ends[-1])
         free = _free_memory()
+        if free is not None:
+            free //= local_size()  # each process of a job holds its own
         if free is not None and self._total > 0.9 * free:
             raise UserError(
                 f"data.cache=memory needs {self._total / 1e9:.1f} GB for {dataset.name}, and {free / 1e9:.1f} GB of "

@@ -180,8 +180,8 @@ def _still(block: nn.Module) -> Iterator[None]:
     """Keeps the recomputation of a checkpointed block from counting its batch into the BN statistics twice."""
     norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
+    for norm, (_, tracked) in zip(norms, before, strict=True):
+        norm.momentum, norm.num_batches_tracked = 0.0, None if tracked is None else tracked.clone()
     try:
         yield
     finally:

@@ -29,6 +29,12 @@ RESUME_MAY_CHANGE = frozenset(
     {
         "data.root",
         "data.cache",
+        "accumulate",
+        "compile",
+        "model.activation_checkpointing",
+        "eval.batch_size",
+        "eval.examples",
+        "colour_baseline",
         "device",
         "workers",
         "log_every",
@@ -39,7 +45,7 @@ RESUME_MAY_CHANGE = frozenset(
         "offline",
     }
 )
-"""Keys that do not change what a run computes from iteration to iteration."""
+"""Keys that do not change what a run computes, but for rounding, and for BN where a part has other images."""
 
 
 def train_and_report(overrides: list[str]) -> int:

@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -98,7 +99,10 @@ class CheckpointWriter:
                 if averaged is not None:
                     write_weights(scratch / AVERAGED, averaged, description)
                 _save(scratch / STATE, {"progress": asdict(progress), **state})
+                if place.exists():  # saved before, and since then validated
+                    place.rename(_aside(place))
                 scratch.replace(place)
+            shutil.rmtree(_aside(place), ignore_errors=True)
             _to_disk(place.parent)
             for old in checkpoint_folders(self.folder)[: -self.keep]:
                 shutil.rmtree(old)
@@ -115,6 +119,11 @@ class CheckpointWriter:
         """
         if self._writing is not None and self._writing.done():
             self.wait()
+
+    def settle(self) -> None:
+        """Until all is written, or not: where another error is told already."""
+        if self._writing is not None:
+            futures.wait([self._writing])
 
     def wait(self) -> None:
         """Until all is written.
@@ -163,24 +172,39 @@ def _to_disk(folder: Path) -> None:
             os.close(handle)
 
 
-def newest_checkpoint(folder: Path) -> tuple[Path, Progress, dict[str, Any]] | None:
-    """A run's last sound checkpoint: its folder, how far it had come, and the optimizer's state and the like.
+def _aside(place: Path) -> Path:
+    return place.with_name(f".{place.name}-old")
 
-    None where the run has none yet. Later ones, which are damaged, are named and removed.
+
+Checkpoint = tuple[Path, Progress, dict[str, Any]]
+"""Its folder, how far the run had come, and the optimizer's state and the like."""
+
+
+def read_checkpoint(place: Path) -> Checkpoint:
+    """Raises whatever a damaged file leads to."""
+    for weights in place.glob("*.safetensors"):
+        read_network_info(weights)
+    state = torch.load(place / STATE, map_location="cpu", weights_only=True)
+    progress = Progress(**state.pop("progress"))
+    if progress.iteration != int(place.name):
+        raise ValueError("no count of iterations")
+    return place, progress, state
+
+
+def newest_checkpoint(folder: Path) -> Checkpoint | None:
+    """A run's last sound checkpoint; None where it has none yet.
+
+    Later ones, which are damaged, are named and removed, and so is what a killed process left half-written.
 
     Raises:
         UserError: there are some, and all are damaged.
     """
+    _tidy(folder)
     found = checkpoint_folders(folder)
     damaged = []
     for place in reversed(found):
         try:
-            for weights in place.glob("*.safetensors"):
-                read_network_info(weights)
-            state = torch.load(place / STATE, map_location="cpu", weights_only=True)
-            progress = Progress(**state.pop("progress"))
-            if progress.iteration != int(place.name):
-                raise ValueError("no count of iterations")
+            checkpoint = read_checkpoint(place)
         except Exception as error:  # whatever unpickling makes of a damaged file
             reason = next(iter(str(error).splitlines()), type(error).__name__).split(". ")[0]
             log.warning("%s: damaged (%s)", place, reason)
@@ -188,7 +212,18 @@ def newest_checkpoint(folder: Path) -> tuple[Path, Progress, dict[str, Any]] | N
             continue
         for each in damaged:
             shutil.rmtree(each)
-        return place, progress, state
+        return checkpoint
     if found:
         raise UserError(f"{folder / CHECKPOINTS}: every checkpoint is damaged; start again in another folder")
     return None
+
+
+def _tidy(folder: Path) -> None:
+    for left in (folder / CHECKPOINTS).glob(".*"):
+        place = left.with_name(left.name.removeprefix(".").removesuffix("-old"))
+        if left == _aside(place) and not place.exists():  # killed between the two renamings
+            left.rename(place)
+        else:
+            shutil.rmtree(left)
+    for left in folder.glob(".*.safetensors"):
+        left.unlink()

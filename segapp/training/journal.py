@@ -31,7 +31,7 @@ class Journal:
             kept = [line for line in lines if _belongs(line, start, validated)]
             write_text(path, "".join(f"{line}\n" for line in kept))
         self._lines = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + validated)
 
     def write(self, iteration: int, values: dict[str, float]) -> None:
         record: dict[str, Any] = {"iteration": iteration, "time": round(time.time(), 3)}

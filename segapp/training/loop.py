@@ -19,7 +19,7 @@ from segapp.data.crops import training_batches
 from segapp.data.dataset import Sample, SegmentationDataset
 from segapp.devices import autocast, compute_dtype, to_network_input
 from segapp.distributed import ALONE, Processes
-from segapp.errors import Stopped, UserError
+from segapp.errors import LESS_MEMORY, Stopped, UserError
 from segapp.evaluation.colour_table import ColourTable
 from segapp.evaluation.evaluate import Evaluation, by_network, evaluate, show
 from segapp.files import write_json
@@ -35,7 +35,8 @@ from segapp.training.config import TrainConfig
 from segapp.training.journal import Journal, Pace
 from segapp.training.setup import Setup, prepare
 from segapp.training.stopping import StopRequest, stop_request
-from segapp.weights.checkpoint import BEST, checkpoint_folders, read_weights
+from segapp.training.update import random_seed
+from segapp.weights.checkpoint import BEST, read_weights
 
 log = logging.getLogger(__name__)
 
@@ -72,10 +73,16 @@ def train(config: TrainConfig, output: Path, processes: Processes = ALONE) -> Ev
     writer = CheckpointWriter(output, config.keep)
     bar = progress_bar(config.iterations, "training", "it", done=progress.iteration)
     pace, miou = Pace(), math.nan
+    saved = progress if progress.iteration else None
+    updating = False
 
     def save() -> None:
         """A checkpoint of the weights as they are, unless there is one."""
-        if processes.main and not any(int(each.name) == progress.iteration for each in checkpoint_folders(output)):
+        nonlocal saved
+        if progress == saved:
+            return
+        saved = progress
+        if processes.main:
             averaged = updater.averaged.module.state_dict() if updater.averaged is not None else None
             info = setup.describe(config, progress.iteration, miou if progress.validated else None)
             writer.checkpoint(progress, model.state_dict(), averaged, info, updater.state_dict())
@@ -100,9 +107,11 @@ def train(config: TrainConfig, output: Path, processes: Processes = ALONE) -> Ev
                 saves = validates or is_due(config.save_every, progress, last)
                 if last and config.recompute_bn and not progress.validated:
                     recompute_bn(config, setup, processes)
+                    saved = None
                 if saves:
                     updater.share_statistics()
                     if not updater.weights_are_finite():
+                        writer.settle()
                         raise not_finite("a weight is not a finite number", progress.iteration, output)
                 if validation is not None and validates and not progress.validated:
                     scores: dict[str, float] = {}
@@ -131,13 +140,16 @@ def train(config: TrainConfig, output: Path, processes: Processes = ALONE) -> Ev
 
                 with pace.waiting():
                     parts = list(islice(batches, config.accumulate))
+                updating = True  # an error now would leave half of an update
                 updater(progress.iteration + 1, parts)
                 progress = Progress(progress.iteration + 1, best_miou=progress.best_miou)
+                updating = False
                 pace.count(config.batch_size)
                 bar.update()
                 if is_due(config.log_every, progress, progress.iteration == config.iterations):
                     figures = updater.figures()
                     if not math.isfinite(figures["loss"]):
+                        writer.settle()
                         raise not_finite(f"the loss is {figures['loss']}", progress.iteration, output)
                     figures |= pace.figures()
                     figures["flop_utilisation"] = figures["images_per_second"] * flops / limit
@@ -152,17 +164,19 @@ def train(config: TrainConfig, output: Path, processes: Processes = ALONE) -> Ev
                 if processes.any(stop.signal is not None):
                     raise Stopped(stop.signal or signal.SIGTERM)
         except (Stopped, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and stop.signal is None:  # else of processes that stopped before
+            # Of processes that stop, one may learn of it by the others' absence.
+            if isinstance(error, RuntimeError) and (stop.signal is None or updating):
                 raise
             if updater.weights_are_finite():
                 save()
             writer.wait()
-            log.warning("stopped; resume=%s continues after iteration %d", output, progress.iteration)
+            log.warning("stopped; %s", to_continue(output))
             raise Stopped(stop.signal or signal.SIGTERM) from None
         finally:
             bar.close()
             if journal is not None:
                 journal.close()
+            writer.settle()
         writer.wait()
     processes.barrier()
     if validation is None:
@@ -230,6 +244,7 @@ def draw(config: TrainConfig, setup: Setup, output: Path, journal: Journal, iter
 def recompute_bn(config: TrainConfig, setup: Setup, processes: Processes) -> None:
     """Counts BN's statistics anew, of the network and of its average, from crops that training has not come to."""
     log.info("recomputing BN's statistics from %d batches", config.recompute_bn)
+    torch.manual_seed(random_seed(config.seed, config.iterations + 1, processes.rank))
     for predictor in setup.predictors.values():
         batches = training_batches(
             setup.stream,
@@ -238,7 +253,6 @@ def recompute_bn(config: TrainConfig, setup: Setup, processes: Processes) -> Non
             batch_size=config.batch_size,
             workers=config.workers,
             pin_memory=False,
-            parts=config.accumulate,
             share=processes.rank,
             shares=processes.size,
         )
@@ -281,11 +295,13 @@ def not_finite(what: str, iteration: int, output: Path) -> UserError:
 @contextmanager
 def told(output: Path) -> Iterator[None]:
     """Raises:
-    UserError: in place of PyTorch's error where a loading process has been killed, and of the system's where the
-        journal, a picture or a page cannot be written.
+    UserError: in place of PyTorch's error where memory is short or a loading process has been killed, and of the
+        system's where the journal, a picture or a page cannot be written.
     """
     try:
         yield
+    except torch.OutOfMemoryError:
+        problem = f"out of GPU memory; {LESS_MEMORY}"
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from segapp.evaluation.evaluate import check_classes, warn_of_seen
 from segapp.inference.predictor import Predictor
 from segapp.models.deeplabv3plus import DeepLabV3Plus, build_model
 from segapp.models.layers import freeze_bn
-from segapp.training.checkpoints import AVERAGED, Progress, newest_checkpoint
+from segapp.training.checkpoints import AVERAGED, Checkpoint, Progress, newest_checkpoint, read_checkpoint
 from segapp.training.config import TrainConfig
 from segapp.training.losses import Loss
 from segapp.training.update import Updater
@@ -94,6 +95,7 @@ def prepare(config: TrainConfig, output: Path, processes: Processes) -> Setup:
     part = part_size(config, processes)
     torch.manual_seed(config.seed)
     torch.backends.cudnn.benchmark = not config.deterministic  # every crop has one size
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without which cuBLAS is not deterministic
     torch.use_deterministic_algorithms(config.deterministic)
 
     with processes.main_first():
@@ -101,7 +103,7 @@ def prepare(config: TrainConfig, output: Path, processes: Processes) -> Setup:
     stream = training_stream(config, data)
     classes = data.training.classes
     model = build_model(config.model, len(classes))
-    resumed = newest_checkpoint(output) if config.resume is not None else None
+    resumed = find_resumed(output, processes) if config.resume is not None else None
     said = ["starting from scratch"]
     initial: Info | None = None
     if resumed is not None:
@@ -151,6 +153,13 @@ def prepare(config: TrainConfig, output: Path, processes: Processes) -> Setup:
     return Setup(device, data, stream, updater, predictors, progress, initial, seen, said)
 
 
+def find_resumed(output: Path, processes: Processes) -> Checkpoint | None:
+    """The main process chooses."""
+    newest = newest_checkpoint(output) if processes.main else None
+    place = processes.from_main(None if newest is None else newest[0])
+    return newest if processes.main or place is None else read_checkpoint(place)
+
+
 def read_data(config: TrainConfig) -> Data:
     """Raises:
     UserError: data is missing, a label is wrong, or the two sets share an image.
@@ -194,6 +203,8 @@ def part_size(config: TrainConfig, processes: Processes) -> int:
             f"batch_size={config.batch_size} cannot be divided among {processes.size} processes with "
             f"accumulate={config.accumulate}; take batch_size={whole}"
         )
+    if config.recompute_bn and config.batch_size == processes.size:
+        raise UserError("recompute_bn needs at least 2 images a process: BN of one value a channel has no variance")
     return config.batch_size // shares
 
 

@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM: what is going on is brought to its end and saved, and only then the program stops."""
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -8,6 +9,8 @@ from types import FrameType
 from segapp.errors import Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SAME_WISH = 2
+"""Seconds."""
 
 
 class StopRequest:
@@ -26,21 +29,25 @@ class StopRequest:
 
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Notes the first signal; a second one ends the program as if there were no handler. Main thread only."""
+    """Notes the first signal; Ctrl-C a second time ends the program at once. Main thread only.
+
+    A second signal soon after the first is the same wish, passed on by torchrun or the queue.
+    """
     request = StopRequest()
     before = {number: signal.getsignal(number) for number in SIGNALS}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    first = 0.0
 
     def note(number: int, frame: FrameType | None) -> None:
-        request.signal = number
-        restore()
+        nonlocal first
+        if request.signal is None:
+            request.signal, first = number, time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() - first > SAME_WISH:
+            raise KeyboardInterrupt
 
     for number in SIGNALS:
         signal.signal(number, note)
     try:
         yield request
     finally:
-        restore()
+        for number, handler in before.items():
+            signal.signal(number, handler)

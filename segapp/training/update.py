@@ -50,7 +50,11 @@ class Updater:
         )
         network: nn.Module = torch.compile(model) if config.compile else model  # type: ignore[assignment]
         if processes.size > 1:
-            network = DistributedDataParallel(network, [processes.local_rank] if device.type == "cuda" else None)
+            network = DistributedDataParallel(
+                network,
+                [processes.local_rank] if device.type == "cuda" else None,
+                broadcast_buffers=device.type != "cuda" and config.batch_norm == "train",  # else they are equal
+            )
         self._network = network
         self.reset()
 
@@ -64,7 +68,7 @@ class Updater:
     def __call__(self, iteration: int, parts: Sequence[Part]) -> None:
         """Update number `iteration`, from 1, by this process's parts of the batch."""
         config, processes = self._config, self._processes
-        torch.manual_seed(_seed(config.seed, iteration, processes.rank))
+        torch.manual_seed(random_seed(config.seed, iteration, processes.rank))
         factor = lr_factor(iteration - 1, config.iterations, config.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
@@ -113,8 +117,10 @@ class Updater:
                 self._processes.broadcast(buffer)
 
     def weights_are_finite(self) -> bool:
-        norms = torch._foreach_norm([each.detach() for each in self.model.parameters()])
-        return bool(torch.stack(norms).isfinite().all())
+        """And BN's statistics, and the average."""
+        networks = [self.model] if self.averaged is None else [self.model, self.averaged.module]
+        tensors = [each for network in networks for each in network.state_dict().values() if each.is_floating_point()]
+        return bool(torch.stack(torch._foreach_norm(tensors)).isfinite().all())
 
     def state_dict(self) -> dict[str, Any]:
         """Beside the weights and their average, all that the next update depends on."""
@@ -132,6 +138,6 @@ class Updater:
             self.averaged.n_averaged.fill_(state["averaged_updates"])
 
 
-def _seed(seed: int, iteration: int, rank: int) -> int:
+def random_seed(seed: int, iteration: int, rank: int) -> int:
     """Dropout's, and so a run that is resumed, on as many processes, needs no random state."""
     return int(np.random.SeedSequence([seed, iteration, rank]).generate_state(1, np.uint64)[0] >> 1)
