@@ -1,5 +1,7 @@
 """Scales, mirror images, windows and resizes, against the same thing written plainly."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +13,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import segapp
-from segapp.cli import read_config
+from segapp.cli import read_config, run_tool
 from segapp.errors import UserError
+from segapp.images import read_mask, write_image
 from segapp.inference import predictor as predictor_module
 from segapp.inference import scores as scores_module
 from segapp.inference.options import Resized, Setting, Sliding, Whole
 from segapp.inference.predictor import Predictor
 from segapp.inference.scores import Place
 from segapp.models.deeplabv3plus import DeepLabV3Plus, build_model
-from segapp.tasks.evaluate import EvalToolConfig
+from segapp.tasks.evaluate import EvalToolConfig, evaluate_and_report
+from segapp.tasks.predict import predict
 from segapp.weights.checkpoint import CheckpointInfo, save_checkpoint
 from tests.networks import randomise, small, whole
 
@@ -346,3 +350,32 @@ def test_the_library_takes_scales_and_windows(tmp_path: Path) -> None:
         segapp.load(path, scales=[])
     with pytest.raises(UserError, match=r"overlap=1\.5: .*less than or equal to 0\.9"):
         segapp.load(path, window=65, overlap=1.5)
+
+
+@pytest.mark.parametrize("choice", ["multi_scale", "sliding", "resize"])
+def test_predict_and_eval_take_every_choice(choice: str, make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    """From the command line: everything saved is of one mind, and the report's figures carry the protocol."""
+    image = picture(80, 90)
+    write_image(tmp_path / "img.png", image)
+    chosen = [f"inference={choice}", f"checkpoint={make_checkpoint()}", "device=cpu"]
+    views = ["inference.scales=[0.5,1]", "inference.flip=true"]
+    out = tmp_path / "predicted"
+    everything = ["save=[mask,overlay,probabilities,json]", f"output={out}"]
+    assert run_tool("predict", "", predict, [str(tmp_path / "img.png"), *chosen, *views, *everything]) == 0
+    labels = read_mask(out / "masks" / "img.png")
+    with np.load(out / "probabilities" / "img.npz") as saved:
+        probabilities = saved["probabilities"]
+    assert probabilities.shape == (7, 80, 90)
+    assert (np.take_along_axis(probabilities, labels[None], 0)[0] == probabilities.max(0)).all()
+    assert json.loads((out / "json" / "img.json").read_text())["height"] == 80
+
+    figures = {}
+    for name, more in (("one", ["inference.scales=[1]"]), ("two", ["inference.scales=[0.5]"])):
+        scored = [*chosen, "data=shapes", f"data.root={tmp_path}", "workers=0", f"output={tmp_path / name}"]
+        scored += ["data.train=8", "data.val=4", "data.height=64", "data.width=64", "eval.examples=0"]
+        assert run_tool("eval", "", evaluate_and_report, [*scored, "output_stride=8", *more]) == 0
+        protocol = json.loads((tmp_path / name / "metrics.json").read_text())["protocol"]
+        assert protocol in (tmp_path / name / "report.html").read_text()
+        assert "output stride 8" in protocol
+        figures[protocol] = name
+    assert len(figures) == 2
