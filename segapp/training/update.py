@@ -50,11 +50,7 @@ class Updater:
         )
         network: nn.Module = torch.compile(model) if config.compile else model  # type: ignore[assignment]
         if processes.size > 1:
-            network = DistributedDataParallel(
-                network,
-                [processes.local_rank] if device.type == "cuda" else None,
-                broadcast_buffers=device.type != "cuda" and config.batch_norm == "train",  # else they are equal
-            )
+            network = DistributedDataParallel(network, [processes.local_rank] if device.type == "cuda" else None)
         self._network = network
         self.reset()
 
