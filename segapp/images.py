@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import deflate
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
@@ -109,11 +110,10 @@ def _plain_png(path: Path, max_pixels: int) -> Array | None:
             if data[at + 4 : at + 8] == b"IDAT":
                 packed.append(data[at + 8 : end])
             at = end + 4
-        inflated = zlib.decompressobj()
-        pixels = inflated.decompress(b"".join(packed), height * (width + 1) + 1)
-    except (OSError, struct.error, zlib.error):
+        pixels = deflate.zlib_decompress(b"".join(packed), height * (width + 1))
+    except (OSError, struct.error, deflate.DeflateError):  # of which one says that there is more
         return None
-    if len(pixels) != height * (width + 1) or not inflated.eof:
+    if len(pixels) != height * (width + 1):
         return None
     rows = np.frombuffer(pixels, np.uint8).reshape(height, width + 1)
     return None if rows[:, 0].any() else rows[:, 1:].copy()  # each row begins with the number of its filter
