@@ -157,7 +157,7 @@ def test_the_test_list_is_asked_for_by_name(root: Path, tmp_path: Path, capsys: 
     lists = root / "ImageSets/Segmentation/test.txt"
     lists.write_text("../JPEGImages/2008_000006\n")
     assert pack(root, tmp_path / "out") == 2
-    assert "../JPEGImages/2008_000006 is no name of an image" in capsys.readouterr().err
+    assert "../JPEGImages/2008_000006: no such image" in capsys.readouterr().err
     lists.unlink()
     assert pack(root, tmp_path / "out") == 2
     assert "VOC2012test.tar" in capsys.readouterr().err
