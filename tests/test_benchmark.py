@@ -265,7 +265,7 @@ def test_compile_is_for_networks_and_losses(monkeypatch: pytest.MonkeyPatch, cap
         (["infer", "contenders=[segap]"], "segap is none of segapp, smp, "),
         (["infer", "size=[0,33]"], "size.0=0: "),
         (["infer", *TINY, "clock=cpu"], "clock=cpu is for device=cpu and one thread: set OMP_NUM_THREADS=1"),
-        (["infer", *TINY, "batch_size=1000000000"], "out of memory; lower batch_size or size"),
+        (["infer", *TINY, "batch_size=1000000000000"], "out of memory; lower batch_size or size"),
         (["infer", *TINY, "contenders=smp"], "no network is left to time"),
     ],
 )
