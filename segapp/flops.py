@@ -10,6 +10,10 @@ from torch.utils.flop_counter import FlopCounterMode
 BUDGET = 0.2
 """Seconds of measuring a rate."""
 
+Clock = Callable[[], float]
+"""Seconds, as `time.perf_counter` counts them, or `time.process_time`: on the CPU, with one thread, others' use of the
+machine hardly moves that."""
+
 
 def forward_flops(model: nn.Module, shape: tuple[int, ...]) -> int:
     """Two for each multiply-add of the convolutions and matrix products of one pass, in evaluation mode.
@@ -36,7 +40,7 @@ def forward_flops(model: nn.Module, shape: tuple[int, ...]) -> int:
     return counter.get_total_flops()  # type: ignore[no-any-return]
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+def matmul_rate(device: torch.device, dtype: torch.dtype, clock: Clock = time.perf_counter) -> float:
     """The most floating-point operations a second seen in products of large random matrices, in a fifth of a second.
 
     Float32 on a GPU is measured in TF32 wherever convolutions use it, which is PyTorch's default.
@@ -51,17 +55,17 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     if device.type == "cuda" and torch.backends.cudnn.allow_tf32:
         torch.set_float32_matmul_precision("high")
     try:
-        seconds = _least_seconds(lambda: torch.mm(a, b, out=out), device)
+        seconds = _least_seconds(lambda: torch.mm(a, b, out=out), device, clock)
     finally:
         torch.set_float32_matmul_precision(precision)
     return 2 * length**3 / seconds
 
 
-def copy_rate(device: torch.device) -> float:
+def copy_rate(device: torch.device, clock: Clock = time.perf_counter) -> float:
     """The most bytes a second, read and written, seen in copies too large for a cache, in a fifth of a second."""
     source = torch.ones(2**27 if device.type == "cpu" else 2**30, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    return 2 * source.numel() / _least_seconds(lambda: target.copy_(source), device)
+    return 2 * source.numel() / _least_seconds(lambda: target.copy_(source), device, clock)
 
 
 def finish(device: torch.device) -> None:
@@ -70,15 +74,14 @@ def finish(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
-def _least_seconds(run: Callable[[], object], device: torch.device) -> float:
+def _least_seconds(run: Callable[[], object], device: torch.device, clock: Clock) -> float:
     calls = 1 if device.type == "cpu" else 10  # in a row, so that waiting for them counts little
     run()
     finish(device)
-    least, end = float("inf"), time.perf_counter() + BUDGET
-    while time.perf_counter() < end:
-        start = time.perf_counter()
+    least, end = float("inf"), clock() + BUDGET
+    while (start := clock()) < end:
         for _ in range(calls):
             run()
         finish(device)
-        least = min(least, (time.perf_counter() - start) / calls)
+        least = min(least, (clock() - start) / calls)
     return least

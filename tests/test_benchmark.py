@@ -7,7 +7,6 @@ import re
 import stat
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import timm
@@ -17,7 +16,6 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import segapp.tasks.benchmark
-from segapp import flops
 from segapp.cli import read_config, run_tool
 from segapp.flops import copy_rate, forward_flops, matmul_rate
 from segapp.models.deeplabv3plus import build_model
@@ -219,11 +217,10 @@ def test_flops_of_the_paper() -> None:
     assert forward_flops(model, (1, 3, 513, 513)) / 1e9 == pytest.approx(108.1, abs=0.05)
 
 
-def test_rates_on_a_clock_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rates_on_a_clock_by_hand() -> None:
     ticks = itertools.count(step=0.01)
-    monkeypatch.setattr(flops, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
-    assert matmul_rate(CPU, torch.float32) == pytest.approx(2 * 1024**3 / 0.01)
-    assert copy_rate(CPU) == pytest.approx(2 * 2**27 / 0.01)
+    assert matmul_rate(CPU, torch.float32, lambda: next(ticks)) == pytest.approx(2 * 1024**3 / 0.01)
+    assert copy_rate(CPU, lambda: next(ticks)) == pytest.approx(2 * 2**27 / 0.01)
 
 
 def test_matmul_rate_is_about_that_of_a_product() -> None:
@@ -267,11 +264,15 @@ def test_compile_is_for_networks_and_losses(monkeypatch: pytest.MonkeyPatch, cap
         (["something"], "say first what to time: python tools/benchmark.py infer|train|data"),
         (["infer", "contenders=[segap]"], "segap is none of segapp, smp, "),
         (["infer", "size=[0,33]"], "size.0=0: "),
-        (["infer", *TINY, "batch_size=1000000000"], "out of memory; lower batch_size or size"),
+        (["infer", *TINY, "clock=cpu"], "clock=cpu is for device=cpu and one thread: set OMP_NUM_THREADS=1"),
+        (["infer", *TINY, "batch_size=1000000000000"], "out of memory; lower batch_size or size"),
         (["infer", *TINY, "contenders=smp"], "no network is left to time"),
     ],
 )
-def test_mistakes_are_a_line(arguments: list[str], message: str, capsys: Capture) -> None:
+def test_mistakes_are_a_line(
+    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert run_tool("benchmark", "", benchmark, arguments) == 2
     error = capsys.readouterr().err
     assert message in error

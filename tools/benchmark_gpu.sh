@@ -5,6 +5,7 @@
 # A piece that fails, or that has no time left, says so in a line, and the next one runs.
 set -u
 cd "$(dirname "$0")/.."
+export PYTHONUNBUFFERED=1 # what a stopped piece has printed is kept
 PYTHON=${PYTHON:-python}
 DEVICE=${DEVICE:-cuda}
 SIZE=${SIZE:-513}           # of ours alone
@@ -75,6 +76,6 @@ OS8="model.output_stride=8"
 
 echo
 echo "In $SECONDS s; whole logs are in $LOGS."
-echo "| piece | network | median ms | min | max | images/s | x segapp | GFLOP | of matmul | peak GB | first s |"
+echo "| piece | network | median ms | min | max | images/s | x segapp | GFLOP | of matmul | peak GB | warm-up s |"
 echo "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
 sed 's/  */ /g' "$LOGS/table.txt"

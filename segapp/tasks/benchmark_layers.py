@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from segapp.flops import finish
+from segapp.flops import Clock, finish
 
 Part = Literal["network", "loss", "optimizer"]
 Direction = Literal["forward", "backward", "update"]
@@ -75,9 +75,10 @@ class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     read once, and all that it gives written once.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, clock: Clock = time.perf_counter) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.device = device
+        self.clock = clock
         self.seen: list[Operator] = []
         self.mark("network", "forward")
 
@@ -91,7 +92,7 @@ class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return operator(*args, **kwargs)
         name, direction = operator.overloadpacket.__name__, self.direction
         kind = kind_of(self.part, name, args)
-        out, seconds = timed(lambda: operator(*args, **kwargs), self.device)
+        out, seconds = timed(lambda: operator(*args, **kwargs), self.device, self.clock)
         flops, moved = flops_of(name, args, out), least_bytes(operator, args, kwargs, out)
         self.seen.append(Operator(kind, direction, flops, moved, seconds))
         return out
@@ -139,7 +140,7 @@ def least_bytes(operator: Any, args: Any, kwargs: Any, out: Any) -> int:
     )
 
 
-def timed(run: Callable[[], Any], device: torch.device) -> tuple[Any, Callable[[], float]]:
+def timed(run: Callable[[], Any], device: torch.device, clock: Clock) -> tuple[Any, Callable[[], float]]:
     """What it returns, and a function that gives its seconds once the device has finished."""
     if device.type == "cuda":
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
@@ -149,22 +150,24 @@ def timed(run: Callable[[], Any], device: torch.device) -> tuple[Any, Callable[[
         end.record()
         return out, lambda: start.elapsed_time(end) / 1e3
     finish(device)
-    begin = time.perf_counter()
+    begin = clock()
     out = run()
     finish(device)
-    seconds = time.perf_counter() - begin
+    seconds = clock() - begin
     return out, lambda: seconds
 
 
-def look_into(step: Step, device: torch.device, rounds: int) -> tuple[list[Row], list[float]]:
+def look_into(
+    step: Step, device: torch.device, rounds: int, clock: Clock = time.perf_counter
+) -> tuple[list[Row], list[float]]:
     """Medians over the rounds, by kind of layer, and the seconds of whole steps not looked into, which take turns."""
     looks, whole = [], []
     for _ in range(rounds + 1):
-        start = time.perf_counter()
+        start = clock()
         step(unmarked)
         finish(device)
-        whole.append(time.perf_counter() - start)
-        with Operators(device) as operators:
+        whole.append(clock() - start)
+        with Operators(device, clock) as operators:
             step(operators.mark)
         finish(device)
         looks.append(by_kind(operators.seen))
