@@ -11,11 +11,13 @@ import numpy as np
 import torch
 
 from segapp.classes import voc_palette
-from segapp.evaluation.evaluate import EvalConfig, Evaluation, metrics
+from segapp.evaluation.evaluate import EvalConfig, Evaluation
+from segapp.evaluation.metrics import metrics
 from segapp.files import write_json
 from segapp.images import write_image
 from segapp.pages.grid import picture_grid
 from segapp.pages.report import write_report
+from segapp.pages.tables import write_markdown, write_per_class, write_per_image
 
 
 def write_results(
@@ -27,7 +29,8 @@ def write_results(
     source: Mapping[str, str],
     colour_table: float | None = None,
 ) -> None:
-    """Writes metrics.json, report.html and, if there are examples, pictures.png.
+    """Writes metrics.json, per_class.csv, results.md and report.html; with details per_image.csv, and with examples
+    pictures.png.
 
     Args:
         source: what was scored: names and values for the page's provenance.
@@ -41,7 +44,12 @@ def write_results(
     if colour_table is not None:
         values["colour_table_miou"] = colour_table
         figures.append(("mIoU of a colour table", colour_table, "each pixel by its colour alone"))
+    details = evaluation.details
     write_json(folder / "metrics.json", values)
+    write_per_class(folder / "per_class.csv", values)
+    write_markdown(folder / "results.md", evaluation)
+    if details is not None:
+        write_per_image(folder / "per_image.csv", details)
     write_report(
         folder / "report.html",
         title=title,
