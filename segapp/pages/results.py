@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from segapp.classes import voc_palette
+from segapp.evaluation.confusion import mean
 from segapp.evaluation.evaluate import EvalConfig, Evaluation
 from segapp.evaluation.metrics import metrics
 from segapp.files import write_json
@@ -40,7 +41,7 @@ def write_results(
     values, figures = metrics(evaluation, config), []
     if config.classes is not None:
         named = evaluation.scores.miou_of(config.classes)
-        figures.append((f"mIoU of {', '.join(config.classes)}", named, evaluation.protocol))
+        figures.append((f"mIoU of {', '.join(config.classes)}", named, ""))
     if colour_table is not None:
         values["colour_table_miou"] = colour_table
         figures.append(("mIoU of a colour table", colour_table, "each pixel by its colour alone"))
@@ -50,6 +51,7 @@ def write_results(
     write_markdown(folder / "results.md", evaluation)
     if details is not None:
         write_per_image(folder / "per_image.csv", details)
+    config_file = folder / "config.yaml"
     write_report(
         folder / "report.html",
         title=title,
@@ -61,6 +63,9 @@ def write_results(
         examples=evaluation.examples,
         problems=evaluation.problems,
         provenance=dict(source) | environment(),
+        worst=evaluation.worst,
+        details=details,
+        config=config_file.read_text(encoding="utf-8") if config_file.is_file() else "",
     )
     if evaluation.examples:
         write_image(folder / "pictures.png", picture_grid(evaluation.examples, evaluation.scores.classes, palette))
@@ -80,6 +85,10 @@ def print_results(evaluation: Evaluation, config: EvalConfig, colour_table: floa
         print(f"not scored: {len(evaluation.problems) - 20} more, named in metrics.json")
     print(f"{evaluation.dataset}: {evaluation.images} images; {evaluation.protocol}")
     print(f"pixel accuracy {scores.pixel_accuracy:.4f}")
+    if evaluation.details is not None:
+        interval, boundary = evaluation.details.interval, evaluation.details.counts.boundary
+        print(f"Boundary IoU {mean(boundary.per_class_iou):.4f}, boundary F-score {mean(boundary.per_class_f):.4f}")
+        print(f"95 % interval of the mIoU {interval.low:.4f} to {interval.high:.4f}")
     if config.classes is not None:
         print(f"mIoU of {', '.join(config.classes)}: {scores.miou_of(config.classes):.4f}")
     if colour_table is not None:

@@ -1,5 +1,6 @@
 """What tools/eval.py does."""
 
+import hashlib
 import logging
 from typing import Literal
 
@@ -103,10 +104,15 @@ def score(config: EvalToolConfig) -> tuple[Evaluation, dict[str, str]]:
         workers=config.workers,
         device=predictor.device,
     )
-    origin = {} if info.source is None else {"weights from": info.source.address, "SHA-256": info.source.sha256}
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    origin = {}
+    if info.source is not None:
+        origin = {"weights from": info.source.address, "SHA-256 there": info.source.sha256}
     origin |= {} if caution is None else {"caution": caution}
     return evaluation, {
         "checkpoint": str(path.resolve()),
+        "SHA-256": digest,
         "network": f"{info.model.encoder.name}, width {info.model.encoder.width}",
         "trained on": info.describe(),
         **origin,
