@@ -81,6 +81,16 @@ class Scores:
         """Share of each class's true pixels that were found; NaN where the class has none."""
         return ratio(self._hits, self._truth)
 
+    @cached_property
+    def per_class_precision(self) -> Floats:
+        """Share of the pixels taken for each class that are of it; NaN where none were."""
+        return ratio(self._hits, self.confusion_matrix.sum(0))
+
+    @cached_property
+    def per_class_dice(self) -> Floats:
+        """Twice the intersection by the sum of the true and the predicted pixels; NaN where both are 0."""
+        return ratio(2 * self._hits, self._truth + self.confusion_matrix.sum(0))
+
     @property
     def absent(self) -> tuple[str, ...]:
         """Classes left out of the mean."""
@@ -92,7 +102,7 @@ class Scores:
 
     def miou_of(self, names: tuple[str, ...]) -> float:
         """Mean IoU over the named classes, those without a union left out."""
-        return _mean(self.per_class_iou[[self.classes.index(name) for name in names]])
+        return float(mean(self.per_class_iou[[self.classes.index(name) for name in names]]))
 
     @property
     def pixel_accuracy(self) -> float:
@@ -100,13 +110,13 @@ class Scores:
 
     @property
     def mean_accuracy(self) -> float:
-        return _mean(self.per_class_accuracy)
+        return float(mean(self.per_class_accuracy))
 
     @property
     def frequency_weighted_iou(self) -> float:
         return float(ratio((self._truth * np.nan_to_num(self.per_class_iou)).sum(), self._truth.sum()))
 
 
-def _mean(values: Floats) -> float:
-    """Mean of what is not NaN; NaN where all is."""
-    return float(ratio(np.nansum(values), np.isfinite(values).sum()))
+def mean(values: Floats) -> Floats:
+    """Over the first axis, of what is not NaN; NaN where all is."""
+    return ratio(np.nansum(values, 0), np.isfinite(values).sum(0))

@@ -2,14 +2,18 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import reduce
+from itertools import chain
+from operator import add
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from segapp.config import Config, Words
@@ -18,7 +22,9 @@ from segapp.data.loader import Workers, whole_images
 from segapp.data.splits import overlapping
 from segapp.distributed import ALONE, Processes
 from segapp.errors import UserError
+from segapp.evaluation.bootstrap import Areas
 from segapp.evaluation.confusion import ConfusionMatrix, Scores, ratio
+from segapp.evaluation.details import Counter, Details
 from segapp.images import read_mask
 from segapp.inference.predictor import Predictor
 from segapp.logs import progress_bar
@@ -35,6 +41,20 @@ class EvalConfig(Config):
     batch_size: int = Field(gt=0)
     classes: Words | None
     examples: int = Field(ge=0, le=100)
+    detailed: bool
+    trimap_widths: tuple[Annotated[int, Field(gt=0, le=1000)], ...] = Field(max_length=100)
+
+    @field_validator("trimap_widths")
+    @classmethod
+    def _rising(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if list(value) != sorted(set(value)):
+            raise ValueError("widths rise from each to the next")
+        return value
+
+    @property
+    def plain(self) -> Self:
+        """Without what a validation amid training has no use for."""
+        return self.model_copy(update={"examples": 0, "detailed": False})
 
 
 @dataclass(frozen=True)
@@ -54,7 +74,14 @@ class Example:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`problems`: a line for each image that could not be scored. `examples`: the best, the worst and some between."""
+    """What was scored, and how well.
+
+    Attributes:
+        problems: a line for each image that could not be scored.
+        examples: the best, the worst and some between.
+        worst: for some of the classes, worst first, the image in which most pixels of the class are wrong.
+        details: None if none were asked for.
+    """
 
     dataset: str
     scores: Scores
@@ -62,6 +89,8 @@ class Evaluation:
     problems: list[str]
     protocol: str
     examples: list[Example]
+    worst: dict[str, Example] = field(default_factory=dict)
+    details: Details | None = None
 
     @property
     def complete(self) -> bool:
@@ -117,13 +146,17 @@ def evaluate(
     if dataset.masks is None:
         raise UserError(f"{dataset.name}: its images have no labels to score against")
     check_classes(config, dataset)
-    matrix = ConfusionMatrix(len(dataset.classes), device)
-    scored: list[int] = []
-    areas: list[Tensor] = []  # of each image: 3 x K pixels, right, true and predicted
+    num_classes = len(dataset.classes)
+    matrix = ConfusionMatrix(num_classes, device)
+    scored: list[tuple[int, str]] = []
+    areas: list[Tensor] = []
     problems: list[tuple[int, str]] = []
     indices = range(processes.rank, len(dataset), processes.size)
     index = indices.start - indices.step
-    with progress_bar(len(indices), f"scoring {dataset.name}", "image", leave=False) as progress:
+    with (
+        Counter(num_classes, config.trimap_widths) if config.detailed else nullcontext() as counter,
+        progress_bar(len(indices), f"scoring {dataset.name}", "image", leave=False) as progress,
+    ):
         for items in whole_images(dataset, indices, batch_size=config.batch_size, workers=workers):
             samples = []
             for item in items:
@@ -137,17 +170,32 @@ def evaluate(
                 if isinstance(labels, UserError):
                     problems.append((at, str(labels)))
                     continue
-                counts = matrix.update(torch.from_numpy(sample.label).to(device), labels)
-                areas.append(torch.stack([counts.diagonal(), counts.sum(1), counts.sum(0)]))
-                scored.append(at)
+                areas.append(_areas(matrix.update(torch.from_numpy(sample.label).to(device), labels)))
+                scored.append((at, sample.id))
+                if counter is not None:
+                    assert sample.label is not None  # the data set has masks
+                    counter.add(sample.label, labels)
             progress.update(len(items))
-    shares = processes.gather((matrix.compute(), scored, _image_mious(areas), problems))
-    matrices, *lists = zip(*shares, strict=True)
-    order = np.argsort(np.concatenate(lists[0]))
-    places, mious = (np.concatenate(each)[order] for each in lists[:2])
-    examples = show(dataset, label, places[_chosen(mious, config.examples)]) if processes.main else []
-    told = [text for _, text in sorted(each for share in lists[2] for each in share)]
-    return Evaluation(dataset.name, Scores(dataset.classes, sum(matrices)), len(mious), told, protocol, examples)
+        counts = None if counter is None else counter.compute()
+    own = torch.stack(areas).cpu().numpy() if areas else np.empty((0, 3, num_classes), np.int64)
+    shares = processes.gather((matrix.compute(), scored, own, problems, counts))
+    matrices, names, all_areas, told, all_counts = zip(*shares, strict=True)
+    every = sorted(zip(chain(*names), np.concatenate(all_areas), strict=True), key=lambda each: each[0])
+    places = [place for (place, _), _ in every]
+    of_images = np.stack([each for _, each in every]) if every else own
+    scores = Scores(dataset.classes, np.sum(matrices, 0))
+    details, counted = None, [each for each in all_counts if each is not None]
+    if counted:
+        ids = tuple(id for (_, id), _ in every)
+        details = Details(ids, of_images, config.trimap_widths, reduce(add, counted))
+    examples: list[Example] = []
+    worst: dict[str, Example] = {}
+    if processes.main:
+        examples = show(dataset, label, [places[at] for at in _chosen(image_mious(of_images), config.examples)])
+        for name, at in _worst(of_images, scores, config.examples if config.detailed else 0).items():
+            worst |= zip([name], show(dataset, label, [places[at]]), strict=False)
+    problem_lines = [text for _, text in sorted(chain(*told))]
+    return Evaluation(dataset.name, scores, len(every), problem_lines, protocol, examples, worst, details)
 
 
 def show(dataset: SegmentationDataset, label: Labeller, indices: Iterable[int]) -> list[Example]:
@@ -163,7 +211,7 @@ def show(dataset: SegmentationDataset, label: Labeller, indices: Iterable[int]) 
             continue
         truth, found = torch.from_numpy(sample.label), labels.cpu()
         counts = ConfusionMatrix(len(dataset.classes)).update(truth, found)
-        miou = float(_image_mious([torch.stack([counts.diagonal(), counts.sum(1), counts.sum(0)])])[0])
+        miou = float(image_mious(_areas(counts)[None].numpy())[0])
         examples.append(Example(sample.id, sample.image, sample.label, found.numpy(), miou))
     return examples
 
@@ -190,13 +238,16 @@ def warn_of_seen(dataset: SegmentationDataset, splits_seen: Iterable[str]) -> st
     return caution
 
 
-def _image_mious(areas: list[Tensor]) -> npt.NDArray[np.float64]:
+def image_mious(areas: Areas) -> npt.NDArray[np.float64]:
     """Each image's mean IoU over the classes in its truth or prediction; NaN where all of it is ignored."""
-    if not areas:
-        return np.empty(0)
-    right, true, predicted = torch.stack(areas, 1).cpu().double().numpy()
+    right, true, predicted = np.moveaxis(areas, 1, 0)
     union = true + predicted - right
     return ratio(np.nansum(ratio(right, union), 1), (union > 0).sum(1))
+
+
+def _areas(counts: Tensor) -> Tensor:
+    """Of an image's K x K counts 3 x K pixels: right, true and predicted."""
+    return torch.stack([counts.diagonal(), counts.sum(1), counts.sum(0)])
 
 
 def _chosen(mious: npt.NDArray[np.float64], number: int) -> list[int]:
@@ -206,31 +257,13 @@ def _chosen(mious: npt.NDArray[np.float64], number: int) -> list[int]:
     return [int(order[at]) for at in np.linspace(0, len(order) - 1, number).round().astype(int)]
 
 
-def metrics(evaluation: Evaluation, config: EvalConfig) -> dict[str, Any]:
-    """What metrics.json holds; measures are in [0, 1], null where nothing was counted."""
-    scores = evaluation.scores
-    values: dict[str, Any] = {
-        "miou": scores.miou,
-        "per_class_iou": dict(zip(scores.classes, scores.per_class_iou.tolist(), strict=True)),
-        "pixel_accuracy": scores.pixel_accuracy,
-        "mean_accuracy": scores.mean_accuracy,
-        "frequency_weighted_iou": scores.frequency_weighted_iou,
-    }
-    if config.classes is not None:
-        values["selected"] = {"classes": list(config.classes), "miou": scores.miou_of(config.classes)}
-    values = _null_for_nan(values)
-    return values | {
-        "data": evaluation.dataset,
-        "absent_classes": list(scores.absent),
-        "images": evaluation.images,
-        "complete": evaluation.complete,
-        "problems": evaluation.problems,
-        "confusion_matrix": scores.confusion_matrix.tolist(),
-        "protocol": evaluation.protocol,
-    }
+def _worst(areas: Areas, scores: Scores, number: int) -> dict[str, int]:
+    """Of the `number` classes of the lowest IoU, the place of the image that has the most wrong pixels of the class.
 
-
-def _null_for_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _null_for_nan(each) for key, each in value.items()}
-    return None if isinstance(value, float) and np.isnan(value) else value
+    Wrong are those of its union that are not of its intersection; the lowest IoU of an image would as a rule be the 0
+    of a few pixels.
+    """
+    right, true, predicted = np.moveaxis(areas, 1, 0)
+    wrong = true + predicted - 2 * right
+    classes = [index for index in np.argsort(scores.per_class_iou)[:number] if len(wrong) and wrong[:, index].any()]
+    return {scores.classes[index]: int(wrong[:, index].argmax()) for index in classes}

@@ -1,13 +1,19 @@
 """The evaluation report: one HTML file that needs nothing beside it."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
 
-from segapp.evaluation.confusion import Scores
+from segapp.classes import IGNORE_INDEX
+from segapp.evaluation.components import AREAS, ComponentCounts
+from segapp.evaluation.confusion import Floats, Scores, mean, ratio
+from segapp.evaluation.details import Details
 from segapp.evaluation.evaluate import Example
+from segapp.pages.curves import Chart, Line, chart
 from segapp.pages.grid import legend
 from segapp.pages.kit import Array, css_colour, data_uri, render
 
@@ -27,32 +33,51 @@ def write_report(
     examples: Sequence[Example],
     problems: Sequence[str],
     provenance: Mapping[str, str],
+    worst: Mapping[str, Example] = MappingProxyType({}),
+    details: Details | None = None,
+    config: str = "",
 ) -> None:
     """Writes the page whole or not at all.
 
     Args:
         palette: 256 x 3 RGB.
-        protocol: the name of how the images were scored, shown beside every headline figure.
+        protocol: how the images were scored.
         images: how many images were scored.
-        figures: further measures (name, value in [0, 1] or NaN, the protocol it was scored by).
+        figures: further measures (name, value in [0, 1] or NaN, a note).
         examples: in the order to show.
         problems: one line for each image that could not be scored; any marks the result incomplete.
         provenance: what the result came from (checkpoint, command, versions, date...).
+        worst: examples by the class of which most pixels are wrong in them.
+        config: the whole of it, as text.
     """
     matrix = scores.confusion_matrix
     truth = matrix.sum(1)
     absent = set(scores.absent)
+    figures = [
+        ("Pixel accuracy", scores.pixel_accuracy, ""),
+        ("Mean accuracy", scores.mean_accuracy, ""),
+        ("Frequency-weighted IoU", scores.frequency_weighted_iou, ""),
+        ("Mean Dice", float(mean(scores.per_class_dice)), ""),
+        *figures,
+    ]
+    curve, sizes, boundary_iou = None, [], None
+    if details is not None:
+        boundary = details.counts.boundary
+        boundary_iou = boundary.per_class_iou
+        figures += [
+            ("Boundary IoU", float(mean(boundary_iou)), "within 2 % of the diagonal of a contour"),
+            ("Boundary F-score", float(mean(boundary.per_class_f)), "tolerance 0.75 % of the diagonal"),
+        ]
+        curve, sizes = _trimap(details.widths, boundary.trimap_miou), _sizes(details.counts.components)
     render(
         "report.html.j2",
         path,
         title=title,
         miou=scores.miou,
-        figures=[
-            ("Pixel accuracy", scores.pixel_accuracy, protocol),
-            ("Mean accuracy", scores.mean_accuracy, protocol),
-            ("Frequency-weighted IoU", scores.frequency_weighted_iou, protocol),
-            *figures,
-        ],
+        interval=None if details is None else details.interval,
+        figures=figures,
+        curve=curve,
+        sizes=sizes,
         protocol=protocol,
         images=images,
         problems=problems,
@@ -62,15 +87,47 @@ def write_report(
                 "colour": css_colour(palette[index]),
                 "absent": name in absent,
                 "iou": float(scores.per_class_iou[index]),
-                "accuracy": float(scores.per_class_accuracy[index]),
+                "boundary": None if boundary_iou is None else float(boundary_iou[index]),
+                "precision": float(scores.per_class_precision[index]),
+                "recall": float(scores.per_class_accuracy[index]),
+                "dice": float(scores.per_class_dice[index]),
                 "share": float(truth[index] / max(truth.sum(), 1)),
             }
             for index, name in enumerate(scores.classes)
         ],
         confusion=(matrix / np.maximum(truth, 1)[:, None]).tolist(),
         examples=[_shown(example, scores.classes, palette) for example in examples],
+        worst=[
+            _shown(example, scores.classes, palette)
+            | {"class": name, "iou": _iou(example, scores.classes.index(name))}
+            for name, example in worst.items()
+        ],
         provenance=provenance,
+        config=config,
     )
+
+
+def _trimap(widths: Sequence[int], mious: Floats) -> Chart | None:
+    """Like Figure 5 of arXiv:1802.02611."""
+    line = Line(np.array(widths, float), mious, marked=True)
+    return chart("mIoU near void", [line], x_name="pixels from void, up to", from_zero=False)
+
+
+def _sizes(counts: ComponentCounts) -> list[dict[str, object]]:
+    """A row a bucket of areas that has any components."""
+    sides = [round(area**0.5) for area in AREAS]
+    names = [f"below {sides[0]}²", *(f"{a}² to {b}²" for a, b in pairwise(sides)), f"from {sides[-1]}²"]
+    numbers = counts.components.sum(0).tolist()
+    rows = zip(names, numbers, mean(counts.iou).tolist(), mean(counts.recall).tolist(), strict=True)
+    return [
+        {"name": name, "number": number, "iou": iou, "recall": recall} for name, number, iou, recall in rows if number
+    ]
+
+
+def _iou(example: Example, index: int) -> float:
+    """Of one class in one image."""
+    true, found = example.truth == index, (example.prediction == index) & (example.truth != IGNORE_INDEX)
+    return float(ratio(np.count_nonzero(true & found), np.count_nonzero(true | found)))
 
 
 def _shown(example: Example, classes: Sequence[str], palette: Array) -> dict[str, object]:

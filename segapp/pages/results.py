@@ -11,11 +11,14 @@ import numpy as np
 import torch
 
 from segapp.classes import voc_palette
-from segapp.evaluation.evaluate import EvalConfig, Evaluation, metrics
+from segapp.evaluation.confusion import mean
+from segapp.evaluation.evaluate import EvalConfig, Evaluation
+from segapp.evaluation.metrics import metrics
 from segapp.files import write_json
 from segapp.images import write_image
 from segapp.pages.grid import picture_grid
 from segapp.pages.report import write_report
+from segapp.pages.tables import write_markdown, write_per_class, write_per_image
 
 
 def write_results(
@@ -27,7 +30,8 @@ def write_results(
     source: Mapping[str, str],
     colour_table: float | None = None,
 ) -> None:
-    """Writes metrics.json, report.html and, if there are examples, pictures.png.
+    """Writes metrics.json, per_class.csv, results.md and report.html; with details per_image.csv, and with examples
+    pictures.png.
 
     Args:
         source: what was scored: names and values for the page's provenance.
@@ -37,11 +41,17 @@ def write_results(
     values, figures = metrics(evaluation, config), []
     if config.classes is not None:
         named = evaluation.scores.miou_of(config.classes)
-        figures.append((f"mIoU of {', '.join(config.classes)}", named, evaluation.protocol))
+        figures.append((f"mIoU of {', '.join(config.classes)}", named, ""))
     if colour_table is not None:
         values["colour_table_miou"] = colour_table
         figures.append(("mIoU of a colour table", colour_table, "each pixel by its colour alone"))
+    details = evaluation.details
     write_json(folder / "metrics.json", values)
+    write_per_class(folder / "per_class.csv", values)
+    write_markdown(folder / "results.md", evaluation)
+    if details is not None:
+        write_per_image(folder / "per_image.csv", details)
+    config_file = folder / "config.yaml"
     write_report(
         folder / "report.html",
         title=title,
@@ -53,6 +63,9 @@ def write_results(
         examples=evaluation.examples,
         problems=evaluation.problems,
         provenance=dict(source) | environment(),
+        worst=evaluation.worst,
+        details=details,
+        config=config_file.read_text(encoding="utf-8") if config_file.is_file() else "",
     )
     if evaluation.examples:
         write_image(folder / "pictures.png", picture_grid(evaluation.examples, evaluation.scores.classes, palette))
@@ -72,6 +85,10 @@ def print_results(evaluation: Evaluation, config: EvalConfig, colour_table: floa
         print(f"not scored: {len(evaluation.problems) - 20} more, named in metrics.json")
     print(f"{evaluation.dataset}: {evaluation.images} images; {evaluation.protocol}")
     print(f"pixel accuracy {scores.pixel_accuracy:.4f}")
+    if evaluation.details is not None:
+        interval, boundary = evaluation.details.interval, evaluation.details.counts.boundary
+        print(f"Boundary IoU {mean(boundary.per_class_iou):.4f}, boundary F-score {mean(boundary.per_class_f):.4f}")
+        print(f"95 % interval of the mIoU {interval.low:.4f} to {interval.high:.4f}")
     if config.classes is not None:
         print(f"mIoU of {', '.join(config.classes)}: {scores.miou_of(config.classes):.4f}")
     if colour_table is not None:

@@ -1,5 +1,6 @@
 """What tools/eval.py does."""
 
+import hashlib
 import logging
 from typing import Literal
 
@@ -15,6 +16,7 @@ from segapp.evaluation.evaluate import EvalConfig, Evaluation, by_network, by_sa
 from segapp.inference.options import InferenceConfig
 from segapp.library import open_predictor
 from segapp.pages.results import print_results, write_results
+from segapp.tasks.table5 import CELLS, Grid, print_grid, score_row, write_grid
 from segapp.weights.catalogue import CATALOGUE
 from segapp.weights.find import find_checkpoint
 
@@ -30,6 +32,7 @@ class EvalToolConfig(Config):
     checkpoint: str
     predictions: UserPath | None
     output_stride: Literal[8, 16, 32] | None
+    table5: bool
     device: DeviceName
     precision: Precision
     workers: Workers
@@ -40,6 +43,8 @@ class EvalToolConfig(Config):
 def evaluate_and_report(overrides: list[str]) -> int:
     """Scores a checkpoint or a folder of masks, and leaves a report. Returns the exit status."""
     config = read_config("eval", overrides, EvalToolConfig)
+    if config.table5:
+        return table5(config)
     with output_folder(config.output, "eval", config.data.name) as output:
         evaluation, source = score(config)
         if not evaluation.images:
@@ -103,15 +108,49 @@ def score(config: EvalToolConfig) -> tuple[Evaluation, dict[str, str]]:
         workers=config.workers,
         device=predictor.device,
     )
-    origin = {} if info.source is None else {"weights from": info.source.address, "SHA-256": info.source.sha256}
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    origin = {}
+    if info.source is not None:
+        origin = {"weights from": info.source.address, "SHA-256 there": info.source.sha256}
     origin |= {} if caution is None else {"caution": caution}
     return evaluation, {
         "checkpoint": str(path.resolve()),
+        "SHA-256": digest,
         "network": f"{info.model.encoder.name}, width {info.model.encoder.width}",
         "trained on": info.describe(),
         **origin,
         "data": dataset.name,
     }
+
+
+def table5(config: EvalToolConfig) -> int:
+    """Scores a checkpoint in all settings of the paper's Table 5. Returns the exit status."""
+    if config.predictions is not None or config.output_stride is not None:
+        raise UserError("table5=true scores a network at output strides 16 and 8; leave predictions and output_stride")
+    check_network(config.data, config.offline)
+    dataset = config.data.dataset("val")
+    path = find_checkpoint(config.checkpoint, offline=config.offline)
+    with output_folder(config.output, "eval", f"{config.data.name}_table5") as output:
+        cells = []
+        for stride in CELLS:
+            predictor, info = open_predictor(
+                path, config.inference, output_stride=stride, device=config.device, precision=config.precision
+            )
+            check_number(str(path), len(info.classes), dataset)
+            row, images, problems = score_row(
+                dataset, predictor, batch_size=config.eval.batch_size, workers=config.workers
+            )
+            cells += row
+        if not images:
+            raise UserError(f"none of {len(problems)} images could be scored; {problems[0]}")
+        warn_of_seen(dataset, info.splits_seen)
+        grid = Grid(dataset.name, images, problems, cells)
+        save_config(output, config)
+        write_grid(output, grid)
+    print(f"table     {output / 'table5.md'}\n")
+    print_grid(grid)
+    return PARTIAL if problems else 0
 
 
 def check_number(checkpoint: str, classes: int, dataset: SegmentationDataset) -> None:

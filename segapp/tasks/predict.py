@@ -97,7 +97,7 @@ def predict(arguments: list[str]) -> int:
             evaluation = Evaluation(
                 str(config.labels), result.scores, result.scored, result.problems, predictor.protocol, examples=[]
             )
-            settings = EvalConfig(batch_size=1, classes=None, examples=0)
+            settings = EvalConfig(batch_size=1, classes=None, examples=0, detailed=False, trimap_widths=())
             source = {"checkpoint": str(checkpoint.resolve()), "labels": str(config.labels.resolve())}
             write_results(output, evaluation, settings, title=config.labels.name, source=source)
             print(f"report        {output / 'report.html'}\n")

@@ -182,7 +182,7 @@ def train(config: TrainConfig, output: Path, processes: Processes = ALONE) -> Ev
     if validation is None:
         return None
     model.load_state_dict(read_weights(output / BEST, model.state_dict()))
-    return validate(config, validation, setup.predictors[""], processes, examples=config.eval.examples)
+    return validate(config, validation, setup.predictors[""], processes, final=True)
 
 
 def is_due(every: int | None, progress: Progress, last: bool) -> bool:
@@ -195,11 +195,13 @@ def validate(
     predictor: Predictor,
     processes: Processes,
     *,
-    examples: int = 0,
+    final: bool = False,
     stop: StopRequest | None = None,
 ) -> Evaluation:
-    """Raises:
-    Stopped: a signal has come meanwhile.
+    """The final one has all measures and examples, those on the way the confusion matrix alone.
+
+    Raises:
+        Stopped: a signal has come meanwhile.
     """
     label = by_network(predictor)
 
@@ -212,7 +214,7 @@ def validate(
         validation,
         label_or_stop,
         protocol=predictor.protocol,
-        config=config.eval.model_copy(update={"examples": examples}),
+        config=config.eval if final else config.eval.plain,
         workers=config.workers,
         device=predictor.device,
         processes=processes,
@@ -327,7 +329,6 @@ def colour_table_miou(config: TrainConfig) -> float:
     def label(samples: Sequence[Sample]) -> list[Tensor | UserError]:
         return [torch.from_numpy(table(sample.image)) for sample in samples]
 
-    settings = config.eval.model_copy(update={"examples": 0})
     return evaluate(
-        validation_set, label, protocol="colour look-up table", config=settings, workers=config.workers
+        validation_set, label, protocol="colour look-up table", config=config.eval.plain, workers=config.workers
     ).scores.miou

@@ -1,0 +1,99 @@
+"""What an evaluation counts of each image beside the confusion matrix, on threads while the network goes on."""
+
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from segapp.data.loader import available_cores
+from segapp.evaluation.bootstrap import Areas, Interval, miou_interval
+from segapp.evaluation.boundary import BoundaryCounts, count_boundaries
+from segapp.evaluation.components import ComponentCounts, count_components
+
+THREADS = 4
+WAITING = 4
+"""Images for each thread that may wait for it; then the network waits."""
+_UNIT = 1 << 32
+"""F-scores are summed in steps of 2^-32: those of up to 2^20 images to the same bits in any order."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of one image; the sum of several images' is that of the set."""
+
+    boundary: BoundaryCounts
+    components: ComponentCounts
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(self.boundary + other.boundary, self.components + other.components)
+
+
+@dataclass(frozen=True)
+class Details:
+    """Of a whole set.
+
+    Attributes:
+        ids: of the N scored images.
+        areas: N x 3 x K pixels, right, true and predicted.
+        widths: of the trimap, in pixels.
+        counts: over all images.
+    """
+
+    ids: tuple[str, ...]
+    areas: Areas
+    widths: tuple[int, ...]
+    counts: Counts
+
+    @cached_property
+    def interval(self) -> Interval:
+        """Of the mIoU, by drawing the images anew."""
+        return miou_interval(self.areas)
+
+
+class Counter:
+    """Counts images on a few threads; leaving the context ends them."""
+
+    def __init__(self, num_classes: int, widths: Sequence[int]) -> None:
+        self.num_classes = num_classes
+        self.widths = widths
+        self.total: Counts | None = None
+        self._threads = min(THREADS, available_cores())
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="counting")
+        self._waiting: deque[Future[Counts]] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def add(self, truth: npt.NDArray[np.uint8], labels: Tensor) -> None:
+        """An image, its labels on any device."""
+        self._waiting.append(self._pool.submit(self._count, truth, labels))
+        while len(self._waiting) > WAITING * self._threads:
+            self._take()
+
+    def compute(self) -> Counts | None:
+        """Of all images that were added; None without one."""
+        while self._waiting:
+            self._take()
+        return self.total
+
+    def _take(self) -> None:
+        counts = self._waiting.popleft().result()
+        self.total = counts if self.total is None else self.total + counts
+
+    def _count(self, truth: npt.NDArray[np.uint8], labels: Tensor) -> Counts:
+        prediction = labels.cpu().numpy()  # the thread waits for the device, not the network's
+        boundary = count_boundaries(truth, prediction, self.num_classes, widths=self.widths)
+        boundary = replace(boundary, f_scores=np.round(boundary.f_scores * _UNIT) / _UNIT)
+        return Counts(boundary, count_components(truth, prediction, self.num_classes))

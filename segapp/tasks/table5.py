@@ -1,0 +1,145 @@
+"""What tools/eval.py does with table5=true: the grid of the paper's Table 5, on one checkpoint."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from segapp.data.dataset import SegmentationDataset
+from segapp.data.loader import Workers, whole_images
+from segapp.errors import UserError
+from segapp.evaluation.confusion import ConfusionMatrix, Scores
+from segapp.files import write_json, write_text
+from segapp.flops import forward_flops
+from segapp.inference.options import Setting
+from segapp.inference.predictor import Predictor
+from segapp.logs import progress_bar
+
+log = logging.getLogger(__name__)
+
+SINGLE = Setting((1.0,), flip=False)
+SCALES = Setting((0.5, 0.75, 1.0, 1.25, 1.5, 1.75), flip=False)
+MIRRORED = SCALES._replace(flip=True)
+CELLS = {16: (SINGLE, MIRRORED), 8: (SINGLE, SCALES, MIRRORED)}
+"""Settings by output stride."""
+NAMES = {SINGLE: "single scale", SCALES: "six scales", MIRRORED: "six scales, mirrored"}
+PUBLISHED = {
+    (16, SINGLE): (0.7979, 0.8220),
+    (16, MIRRORED): (0.8121, 0.8334),
+    (8, SINGLE): (0.8002, 0.8245),
+    (8, MIRRORED): (0.8139, 0.8358),
+}
+"""mIoU on VOC 2012 val of Xception-65 with decoder and separable convolutions, without COCO and with it."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Measures are in [0, 1]; None: not published.
+
+    multiply_adds: of an image's forward passes on the canvas, in billions.
+    """
+
+    output_stride: int
+    setting: str
+    protocol: str
+    miou: float
+    multiply_adds: float
+    paper: float | None
+    paper_coco: float | None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """`problems`: a line for each image that could not be scored."""
+
+    dataset: str
+    images: int
+    problems: list[str]
+    cells: list[Cell]
+
+
+def score_row(
+    dataset: SegmentationDataset, predictor: Predictor, *, batch_size: int, workers: Workers
+) -> tuple[list[Cell], int, list[str]]:
+    """The cells of the predictor's output stride, every forward pass computed once; the images scored; the problems.
+
+    Raises:
+        UserError: the data set has no labels, or images are not shown on a canvas of one size.
+    """
+    if dataset.masks is None:
+        raise UserError(f"{dataset.name}: its images have no labels to score against")
+    if predictor.inference.key != "canvas" or predictor.canvas is None:
+        raise UserError("table5=true shows whole images on a canvas: leave inference as it is, or take canvas")
+    settings = CELLS[predictor.output_stride]
+    matrices = [ConfusionMatrix(len(dataset.classes), predictor.device) for _ in settings]
+    images, problems = 0, []
+    what = f"output stride {predictor.output_stride}"
+    with progress_bar(len(dataset), what, "image", leave=False) as progress:
+        for items in whole_images(dataset, range(len(dataset)), batch_size=batch_size, workers=workers):
+            samples = [item for item in items if not isinstance(item, UserError)]
+            problems += [str(item) for item in items if isinstance(item, UserError)]
+            found = predictor.predict_many([sample.image for sample in samples], settings) if samples else []
+            for matrix, predictions in zip(matrices, found, strict=False):
+                for sample, prediction in zip(samples, predictions, strict=True):
+                    matrix.update(torch.from_numpy(sample.label).to(predictor.device), prediction.labels)
+            images += len(samples)
+            progress.update(len(items))
+    cells = []
+    for setting, matrix in zip(settings, matrices, strict=True):
+        paper, paper_coco = PUBLISHED.get((predictor.output_stride, setting), (None, None))
+        cells.append(
+            Cell(
+                predictor.output_stride,
+                NAMES[setting],
+                predictor.protocol_with(setting),
+                Scores(dataset.classes, matrix.compute()).miou,
+                multiply_adds(predictor.model, predictor.canvas, setting) / 1e9,
+                paper,
+                paper_coco,
+            )
+        )
+    return cells, images, problems
+
+
+def multiply_adds(model: torch.nn.Module, canvas: int, setting: Setting) -> int:
+    """Of all views of an image on a square canvas."""
+    sides = [round(scale * (canvas - 1)) + 1 for scale in setting.scales]
+    return (1 + setting.flip) * sum(forward_flops(model, (1, 3, side, side)) // 2 for side in sides)
+
+
+def write_grid(folder: Path, grid: Grid) -> None:
+    """table5.json and table5.md."""
+    cells = [asdict(cell) | ({"miou": None} if np.isnan(cell.miou) else {}) for cell in grid.cells]
+    write_json(folder / "table5.json", asdict(grid) | {"cells": cells})
+    head = f"{grid.images} images of {grid.dataset}; mIoU in percent, the paper's of VOC 2012 val."
+    if grid.problems:
+        head += f" Incomplete: {len(grid.problems)} images could not be scored."
+    lines = [f"| {' | '.join(row)} |" for row in _rows(grid.cells)]
+    lines.insert(1, "| ---: | --- |" + " ---: |" * 6)
+    write_text(folder / "table5.md", "\n".join([head, "", *lines]) + "\n")
+
+
+def print_grid(grid: Grid) -> None:
+    rows = _rows(grid.cells)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(f"{text:>{width}}" for text, width in zip(row, widths, strict=True)))
+    for problem in grid.problems[:20]:
+        print(f"not scored: {problem}")
+    print(f"{grid.dataset}: {grid.images} images" + (f", {len(grid.problems)} not scored" if grid.problems else ""))
+
+
+def _rows(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [
+        ("stride", "setting", "multiply-adds", "mIoU", "paper", "difference", "paper + COCO", "difference")
+    ]
+    for cell in cells:
+        compared: list[str] = []
+        for paper in (cell.paper, cell.paper_coco):
+            compared += ["", ""] if paper is None else [f"{paper:.2%}", f"{100 * (cell.miou - paper):+.2f}"]
+        miou = "n/a" if np.isnan(cell.miou) else f"{cell.miou:.2%}"
+        rows.append((str(cell.output_stride), cell.setting, f"{cell.multiply_adds:.2f} G", miou, *compared))
+    return rows
