@@ -23,7 +23,7 @@ def test_multiply_adds_are_the_papers(stride: int, setting: object, billions: fl
     with torch.device("meta"):
         model = build_model(config(output_stride=stride), 21)
     assert setting in (SINGLE, MIRRORED)
-    assert multiply_adds(model, 513, setting) / 1e9 == pytest.approx(billions, rel=0.01)  # type: ignore[arg-type]
+    assert multiply_adds(model, 513, setting) / 1e9 == pytest.approx(billions, rel=0.01)
 
 
 def run(root: Path, checkpoint: Path, output: Path, *overrides: str) -> int:
