@@ -26,6 +26,7 @@ from segapp.evaluation.components import count_components
 from segapp.evaluation.evaluate import EvalConfig, Evaluation, evaluate
 from segapp.evaluation.metrics import metrics
 from segapp.pages.results import write_results
+from segapp.paths import PROJECT
 
 WIDTHS = (1, 3, 9)
 CONFIG = EvalConfig(batch_size=3, classes=None, examples=3, detailed=True, trimap_widths=WIDTHS)
@@ -204,3 +205,24 @@ def test_a_failure_while_counting_is_told(dataset: SegmentationDataset) -> None:
 
     with pytest.raises(Exception, match="OpenCV|type"):
         evaluate(dataset, wrong_size, protocol="", config=CONFIG, workers=0)
+
+
+def test_every_key_is_documented(evaluation: Evaluation) -> None:
+    text = (PROJECT / "docs" / "metrics.md").read_text()
+    values = metrics(evaluation, CONFIG.model_copy(update={"classes": ("disc",)}))
+    for key in values | values["components"] | values["trimap"] | values["miou_interval"]:
+        assert f"`{key}`" in text, key
+
+
+def test_page_shows_the_details(evaluation: Evaluation, tmp_path: Path) -> None:
+    write_results(tmp_path, evaluation, CONFIG, title="shapes", source={})
+    page = (tmp_path / "report.html").read_text()
+    values = metrics(evaluation, CONFIG)
+    for figure in (values["miou_interval"]["low"], values["boundary_iou"], values["boundary_f"]):
+        assert f"{figure:.4f}" in page
+    for width, miou in zip(values["trimap"]["widths"], values["trimap"]["miou"], strict=True):
+        assert f"<title>{width}: {miou:.4g}</title>" in page
+    for number, iou in zip(values["components"]["number"], values["components"]["iou"], strict=True):
+        assert not number or f'<td class="number">{number}</td><td class="number">{iou:.2%}</td>' in page
+    for name, example in evaluation.worst.items():
+        assert f"{name}: {example.id}" in page

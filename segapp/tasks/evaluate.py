@@ -2,6 +2,8 @@
 
 import hashlib
 import logging
+from dataclasses import asdict
+from pathlib import Path
 from typing import Literal
 
 from segapp.cli import PARTIAL, output_folder, read_config
@@ -12,7 +14,9 @@ from segapp.data.loader import Workers
 from segapp.data.options import check_network
 from segapp.devices import DeviceName, Precision
 from segapp.errors import UserError
+from segapp.evaluation.bootstrap import LEVEL, RESAMPLES, Difference, miou_difference
 from segapp.evaluation.evaluate import EvalConfig, Evaluation, by_network, by_saved_masks, evaluate, warn_of_seen
+from segapp.files import write_json
 from segapp.inference.options import InferenceConfig
 from segapp.library import open_predictor
 from segapp.pages.results import print_results, write_results
@@ -31,6 +35,7 @@ class EvalToolConfig(Config):
     eval: EvalConfig
     checkpoint: str
     predictions: UserPath | None
+    against: UserPath | None
     output_stride: Literal[8, 16, 32] | None
     table5: bool
     device: DeviceName
@@ -46,15 +51,26 @@ def evaluate_and_report(overrides: list[str]) -> int:
     if config.table5:
         return table5(config)
     with output_folder(config.output, "eval", config.data.name) as output:
+        if config.against is not None and not config.eval.detailed:
+            raise UserError("against compares image by image, which takes eval.detailed=true")
         evaluation, source = score(config)
         if not evaluation.images:
             raise UserError(f"none of {len(evaluation.problems)} images could be scored; {evaluation.problems[0]}")
         save_config(output, config)
+        compared = None if config.against is None else compare(config, config.against, evaluation)
         write_results(output, evaluation, config.eval, title=evaluation.dataset, source=source)
+        if compared is not None:
+            write_json(output / "against.json", {"masks": str(config.against), "level": LEVEL, **asdict(compared)})
     print(f"report    {output / 'report.html'}")
     if evaluation.examples:
         print(f"pictures  {output / 'pictures.png'}")
     print()
+    if compared is not None:
+        gain = compared.gain
+        print(
+            f"mIoU less that of {config.against}: {gain.value:+.4f}, 95 % interval {gain.low:+.4f} to {gain.high:+.4f}"
+        )
+        print(f"better in {compared.better:.1%} of {RESAMPLES} resamples of the images\n")
     print_results(evaluation, config.eval)
     return 0 if evaluation.complete else PARTIAL
 
@@ -68,20 +84,7 @@ def score(config: EvalToolConfig) -> tuple[Evaluation, dict[str, str]]:
     check_network(config.data, config.offline)
     dataset = config.data.dataset("val")
     if config.predictions is not None:
-        if not config.predictions.is_dir():
-            raise UserError(f"{config.predictions}: no such folder of masks")
-        if (config.predictions / "masks").is_dir():
-            raise UserError(
-                f"{config.predictions} is predict's output; the masks are in {config.predictions / 'masks'}"
-            )
-        log.info("scoring the masks in %s", config.predictions)
-        evaluation = evaluate(
-            dataset,
-            by_saved_masks(config.predictions, len(dataset.classes)),
-            protocol="saved masks",
-            config=config.eval,
-            workers=config.workers,
-        )
+        evaluation = score_masks(config.predictions, dataset, config.eval, config.workers)
         return evaluation, {"masks": str(config.predictions.resolve()), "data": dataset.name}
 
     known = CATALOGUE.get(config.checkpoint)
@@ -122,6 +125,33 @@ def score(config: EvalToolConfig) -> tuple[Evaluation, dict[str, str]]:
         **origin,
         "data": dataset.name,
     }
+
+
+def score_masks(folder: Path, dataset: SegmentationDataset, settings: EvalConfig, workers: Workers) -> Evaluation:
+    """Raises:
+    UserError: no such folder, or predict's output in the place of its masks.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of masks")
+    if (folder / "masks").is_dir():
+        raise UserError(f"{folder} is predict's output; the masks are in {folder / 'masks'}")
+    log.info("scoring the masks in %s", folder)
+    label = by_saved_masks(folder, len(dataset.classes))
+    return evaluate(dataset, label, protocol="saved masks", config=settings, workers=workers)
+
+
+def compare(config: EvalToolConfig, folder: Path, evaluation: Evaluation) -> Difference:
+    """How much better what was scored is than the masks in a folder, image by image.
+
+    Raises:
+        UserError: the folder cannot be used, or not the same images could be scored.
+    """
+    settings = config.eval.model_copy(update={"examples": 0, "trimap_widths": ()})
+    other = score_masks(folder, config.data.dataset("val"), settings, config.workers)
+    if evaluation.details is None or other.details is None or evaluation.details.ids != other.details.ids:
+        problem = [*other.problems, *evaluation.problems][0]
+        raise UserError(f"against={folder}: not the same images could be scored; {problem}")
+    return miou_difference(other.details.areas, evaluation.details.areas)
 
 
 def table5(config: EvalToolConfig) -> int:
