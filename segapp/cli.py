@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from segapp import paths
 from segapp.config import Config
-from segapp.distributed import is_of_another_process, rank
+from segapp.distributed import ALONE, Processes, is_of_another_process, rank
 from segapp.errors import LESS_MEMORY, Stopped, UserError
 from segapp.files import discarded_if_empty, output_parent, writable_folder
 from segapp.logs import ProgressHandler
@@ -239,8 +239,14 @@ def _unknown_key(key: str, known: list[str]) -> str:
 
 
 @contextmanager
-def output_folder(output: Path | None, tool: str, name: str) -> Iterator[Path]:
-    """The folder named, or runs/TOOL/DATE_NAME; known to be writable, and removed if an error leaves it empty."""
+def output_folder(output: Path | None, tool: str, name: str, job: Processes = ALONE) -> Iterator[Path]:
+    """The folder named, or runs/TOOL/DATE_NAME; known to be writable, and removed if an error leaves it empty.
+
+    The main process of a job makes it, and tells the others which.
+    """
+    if not job.main:
+        yield job.from_main(Path())
+        return
     if output is None:
         base = paths.RUNS / tool / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}"
         writable_folder(base.parent)
@@ -252,7 +258,7 @@ def output_folder(output: Path | None, tool: str, name: str) -> Iterator[Path]:
             except FileExistsError:
                 output, number = base.with_name(f"{base.name}-{number}"), number + 1
         with discarded_if_empty([output]):
-            yield output
+            yield job.from_main(output)
     else:
         with output_parent(output):
-            yield output
+            yield job.from_main(output)

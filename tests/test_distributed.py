@@ -22,9 +22,9 @@ ALIKE = ["iterations=4", "batch_size=8", "batch_norm=frozen", "model.aspp.dropou
 """Frozen BN and no dropout: nothing then depends on how a batch is divided."""
 
 
-def torchrun(processes: int, *overrides: str) -> subprocess.Popen[str]:
+def torchrun(processes: int, *overrides: str, tool: str = "train") -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command += [str(PROJECT / "tools" / "train.py"), *TINY, *overrides]
+    command += [str(PROJECT / "tools" / f"{tool}.py"), *overrides]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/"
@@ -52,7 +52,7 @@ def test_two_processes_are_one_and_each_image_is_scored_once(tmp_path: Path) -> 
     data, one, two = (tmp_path / name for name in ("data", "one", "two"))
     options = [*ALIKE, f"data.root={data}", "validate_every=2", "eval.batch_size=2", "optimizer.clip_norm=1"]
     alone(*options, f"output={one}")
-    told = finish(torchrun(2, *options, "accumulate=2", f"output={two}"))
+    told = finish(torchrun(2, *TINY, *options, "accumulate=2", f"output={two}"))
     assert told.count("iteration 4: mIoU") == 1, "one of them tells"
     assert losses(two) == pytest.approx(losses(one), rel=1e-4)
     a, b = (load_file(checkpoint_folders(folder)[-1] / "weights.safetensors") for folder in (one, two))
@@ -61,11 +61,13 @@ def test_two_processes_are_one_and_each_image_is_scored_once(tmp_path: Path) -> 
     metrics = json.loads((two / "metrics.json").read_text())
     assert metrics["images"] == 5
     tool = str(PROJECT / "tools" / "eval.py")
-    command = [sys.executable, tool, "data=shapes", f"data.root={data}", "data.train=16", "data.val=5"]
-    command += ["data.height=64", "data.width=64", "workers=0", "device=cpu", f"checkpoint={two}"]
-    subprocess.run([*command, f"output={tmp_path / 'eval'}"], check=True, capture_output=True)
+    scoring = ["data=shapes", f"data.root={data}", "data.train=16", "data.val=5", "data.height=64", "data.width=64"]
+    scoring += ["workers=0", "device=cpu", f"checkpoint={two}"]
+    subprocess.run([sys.executable, tool, *scoring, f"output={tmp_path / 'eval'}"], check=True, capture_output=True)
+    finish(torchrun(2, *scoring, f"output={tmp_path / 'shared'}", tool="eval"))
     single = json.loads((tmp_path / "eval" / "metrics.json").read_text())
     assert metrics["confusion_matrix"] == single["confusion_matrix"]
+    assert json.loads((tmp_path / "shared" / "metrics.json").read_text()) == single, "whoever scores them"
     assert np.sum(metrics["confusion_matrix"]) > 0
     assert max(line["miou"] for line in scored(two)) == metrics["miou"]
     assert [line["miou"] for line in scored(two)] == pytest.approx([line["miou"] for line in scored(one)], abs=0.01)
@@ -76,7 +78,7 @@ def test_sigterm_saves_and_the_job_continues(tmp_path: Path) -> None:
     data, output = tmp_path / "data", tmp_path / "run"
     options = [f"data.root={data}", f"output={output}", "resume=auto", "batch_size=4", "validate_every=null"]
     options += ["workers=1", "iterations=400", "save_every=1000"]
-    job = torchrun(2, *options)
+    job = torchrun(2, *TINY, *options)
     deadline = time.time() + 200
     while not (output / "metrics.jsonl").exists() or len(losses(output)) < 3:
         assert job.poll() is None
@@ -105,6 +107,6 @@ def test_a_process_that_fails_takes_the_job_down_with_its_own_error(tmp_path: Pa
     whole = training.images[second].read_bytes()
     training.images[second].write_bytes(whole[: len(whole) // 2])
     options = ["data.train=16", f"data.root={data}", "batch_size=4", f"output={tmp_path / 'run'}", "iterations=3"]
-    told = finish(torchrun(2, *options), 1)
+    told = finish(torchrun(2, *TINY, *options), 1)
     assert f"process 1: error: {training.images[second]}" in told
     assert "/segapp/" not in told.replace(str(training.images[second]), ""), "a traceback of torchrun's, none of ours"

@@ -12,7 +12,8 @@ from segapp.data import DataConfig
 from segapp.data.dataset import SegmentationDataset
 from segapp.data.loader import Workers
 from segapp.data.options import check_network
-from segapp.devices import DeviceName, Precision
+from segapp.devices import DeviceName, Precision, pick_device
+from segapp.distributed import ALONE, Processes, local_size, processes
 from segapp.errors import UserError
 from segapp.evaluation.bootstrap import LEVEL, RESAMPLES, Difference, miou_difference
 from segapp.evaluation.evaluate import EvalConfig, Evaluation, by_network, by_saved_masks, evaluate, warn_of_seen
@@ -50,17 +51,27 @@ def evaluate_and_report(overrides: list[str]) -> int:
     config = read_config("eval", overrides, EvalToolConfig)
     if config.table5:
         return table5(config)
-    with output_folder(config.output, "eval", config.data.name) as output:
-        if config.against is not None and not config.eval.detailed:
-            raise UserError("against compares image by image, which takes eval.detailed=true")
-        evaluation, source = score(config)
+    if config.against is not None and not config.eval.detailed:
+        raise UserError("against compares image by image, which takes eval.detailed=true")
+    with (
+        processes(gpu=pick_device(config.device).type == "cuda") as job,
+        output_folder(config.output, "eval", config.data.name, job) as output,
+    ):
+        evaluation, source = score(config, job)
         if not evaluation.images:
             raise UserError(f"none of {len(evaluation.problems)} images could be scored; {evaluation.problems[0]}")
-        save_config(output, config)
-        compared = None if config.against is None else compare(config, config.against, evaluation)
-        write_results(output, evaluation, config.eval, title=evaluation.dataset, source=source)
-        if compared is not None:
-            write_json(output / "against.json", {"masks": str(config.against), "level": LEVEL, **asdict(compared)})
+        if job.main:
+            report(config, output, evaluation, source)
+    return 0 if evaluation.complete else PARTIAL
+
+
+def report(config: EvalToolConfig, output: Path, evaluation: Evaluation, source: dict[str, str]) -> None:
+    """Writes the report, and prints the figures."""
+    save_config(output, config)
+    compared = None if config.against is None else compare(config, config.against, evaluation)
+    write_results(output, evaluation, config.eval, title=evaluation.dataset, source=source)
+    if compared is not None:
+        write_json(output / "against.json", {"masks": str(config.against), "level": LEVEL, **asdict(compared)})
     print(f"report    {output / 'report.html'}")
     if evaluation.examples:
         print(f"pictures  {output / 'pictures.png'}")
@@ -72,25 +83,26 @@ def evaluate_and_report(overrides: list[str]) -> int:
         )
         print(f"better in {compared.better:.1%} of {RESAMPLES} resamples of the images\n")
     print_results(evaluation, config.eval)
-    return 0 if evaluation.complete else PARTIAL
 
 
-def score(config: EvalToolConfig) -> tuple[Evaluation, dict[str, str]]:
+def score(config: EvalToolConfig, job: Processes = ALONE) -> tuple[Evaluation, dict[str, str]]:
     """Scores the data's val list. Returns the result and, by name, what was scored.
 
     Raises:
         UserError: the data, the checkpoint or the folder of masks cannot be used, or the classes do not match.
     """
     check_network(config.data, config.offline)
-    dataset = config.data.dataset("val")
+    with job.main_first():
+        dataset = config.data.dataset("val")
     if config.predictions is not None:
-        evaluation = score_masks(config.predictions, dataset, config.eval, config.workers)
+        evaluation = score_masks(config.predictions, dataset, config.eval, config.workers, job)
         return evaluation, {"masks": str(config.predictions.resolve()), "data": dataset.name}
 
     known = CATALOGUE.get(config.checkpoint)
     if known is not None and known.classes is not None:  # told before a long download
         check_number(config.checkpoint, known.classes, dataset)
-    path = find_checkpoint(config.checkpoint, offline=config.offline)
+    with job.main_first():
+        path = find_checkpoint(config.checkpoint, offline=config.offline)
     predictor, info = open_predictor(
         path,
         config.inference,
@@ -110,6 +122,7 @@ def score(config: EvalToolConfig) -> tuple[Evaluation, dict[str, str]]:
         config=config.eval,
         workers=config.workers,
         device=predictor.device,
+        processes=job,
     )
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -127,7 +140,9 @@ def score(config: EvalToolConfig) -> tuple[Evaluation, dict[str, str]]:
     }
 
 
-def score_masks(folder: Path, dataset: SegmentationDataset, settings: EvalConfig, workers: Workers) -> Evaluation:
+def score_masks(
+    folder: Path, dataset: SegmentationDataset, settings: EvalConfig, workers: Workers, job: Processes = ALONE
+) -> Evaluation:
     """Raises:
     UserError: no such folder, or predict's output in the place of its masks.
     """
@@ -137,7 +152,7 @@ def score_masks(folder: Path, dataset: SegmentationDataset, settings: EvalConfig
         raise UserError(f"{folder} is predict's output; the masks are in {folder / 'masks'}")
     log.info("scoring the masks in %s", folder)
     label = by_saved_masks(folder, len(dataset.classes))
-    return evaluate(dataset, label, protocol="saved masks", config=settings, workers=workers)
+    return evaluate(dataset, label, protocol="saved masks", config=settings, workers=workers, processes=job)
 
 
 def compare(config: EvalToolConfig, folder: Path, evaluation: Evaluation) -> Difference:
@@ -155,7 +170,9 @@ def compare(config: EvalToolConfig, folder: Path, evaluation: Evaluation) -> Dif
 
 
 def table5(config: EvalToolConfig) -> int:
-    """Scores a checkpoint in all settings of the paper's Table 5. Returns the exit status."""
+    """Scores a checkpoint in all settings of the paper's Table 5, in one process. Returns the exit status."""
+    if local_size() > 1:
+        raise UserError("table5=true runs in one process; start it without torchrun")
     if config.predictions is not None or config.output_stride is not None:
         raise UserError("table5=true scores a network at output strides 16 and 8; leave predictions and output_stride")
     check_network(config.data, config.offline)

@@ -2,8 +2,7 @@
 
 import shlex
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from segapp.cli import PARTIAL, output_folder, read_config, validate
 from segapp.config import as_typed
 from segapp.devices import pick_device
-from segapp.distributed import Processes, processes
+from segapp.distributed import processes, rank
 from segapp.errors import UserError
 from segapp.evaluation.evaluate import Evaluation
 from segapp.pages.results import print_results, write_results
@@ -51,27 +50,17 @@ RESUME_MAY_CHANGE = frozenset(
 def train_and_report(overrides: list[str]) -> int:
     """Trains, scores the best checkpoint, and leaves a report. Returns the exit status."""
     config = read_train_config(overrides)
+    if config.output is not None and config.resume is None and not rank():
+        _clear(config.output)
     with (
         processes(gpu=pick_device(config.device).type == "cuda") as job,
-        run_folder(config, job) as output,
+        output_folder(config.output, "train", config.name, job) as output,
     ):
         evaluation = train(config, output, job)
         complete = evaluation is None or evaluation.complete
         if job.main:
             report(config, output, evaluation)
     return 0 if complete else PARTIAL
-
-
-@contextmanager
-def run_folder(config: TrainConfig, job: Processes) -> Iterator[Path]:
-    """The main process makes it, and tells the others which."""
-    if not job.main:
-        yield job.from_main(Path())
-        return
-    if config.output is not None and config.resume is None:
-        _clear(config.output)
-    with output_folder(config.output, "train", config.name) as output:
-        yield job.from_main(output)
 
 
 def report(config: TrainConfig, output: Path, evaluation: Evaluation | None) -> None:
