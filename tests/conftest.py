@@ -1,5 +1,6 @@
 """Tiny data and networks; nothing outside pytest's own folders is read or written."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,12 @@ from segapp.data.shapes import SHAPES_CLASSES, make_shapes
 from segapp.models.deeplabv3plus import build_model
 from segapp.weights.checkpoint import CheckpointInfo, save_checkpoint
 from tests.networks import randomise, small
+
+
+def pytest_configure() -> None:
+    """One thread a process: the tests themselves run side by side."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
