@@ -134,6 +134,7 @@ PATHS = (
     "checkpoint",
     "resume",
     "predictions",
+    "against",
     "labels",
     "data.root",
     "data.images",

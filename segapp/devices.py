@@ -3,6 +3,8 @@
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -41,6 +43,12 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     """Parameters stay float32."""
     dtype = compute_dtype(device, precision)
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+
+
+def to_device(array: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Without a wait for a GPU: from pinned memory, which PyTorch keeps until the copy is made."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def to_network_input(images: Tensor) -> Tensor:

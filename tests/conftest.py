@@ -43,10 +43,10 @@ def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
         name: str = "net.safetensors",
         classes: tuple[str, ...] = SHAPES_CLASSES,
         splits_seen: tuple[str, ...] = ("none",),
+        seed: int = 0,
     ) -> Path:
-        torch.manual_seed(0)
         model = build_model(small(), len(classes))
-        randomise(model)
+        randomise(model, seed)
         info = CheckpointInfo(
             format="segapp-1",
             model=small(),

@@ -1,11 +1,26 @@
-"""The reliability histogram against torchmetrics, a slow implementation, and a case worked by hand."""
+"""The reliability histogram against torchmetrics, a slow implementation, and cases worked by hand; what fills it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+import segapp
+from segapp.classes import VOC_CLASSES
+from segapp.cli import run_tool
+from segapp.data.voc import voc_layout
 from segapp.evaluation.calibration import Reliability, ReliabilityHistogram
+from segapp.evaluation.confusion import ConfusionMatrix
+from segapp.inference import scores as scores_module
+from segapp.inference.options import Sliding, Whole
+from segapp.tasks.evaluate import evaluate_and_report
+from tests.networks import whole
+from tests.test_protocols import make, picture, sliding
 
 K = 5
 
@@ -21,9 +36,10 @@ def random_image(seed: int, sharpness: float = 3) -> tuple[torch.Tensor, torch.T
 
 
 def counted(*images: tuple[torch.Tensor, torch.Tensor], bins: int = 20) -> Reliability:
-    histogram = ReliabilityHistogram(bins)
+    histogram = ReliabilityHistogram(len(images[0][1]), bins)
     for truth, logits in images:
-        histogram.update(truth, logits)
+        best = logits.softmax(0).max(0)
+        histogram.update(truth, best.indices.to(torch.uint8), best.values)
     return histogram.compute()
 
 
@@ -88,3 +104,59 @@ def test_nothing_counted_is_nan() -> None:
     nothing = counted((torch.full((30, 40), 255, dtype=torch.uint8), logits))
     assert nothing.pixels.sum() == 0
     assert np.isnan(nothing.ece)
+
+
+def test_no_update_waits_for_a_device() -> None:
+    """What depends on values, and so must wait for them, cannot run on tensors without any."""
+    with FakeTensorMode():
+        shape = (30, 40)
+        truth, labels = torch.zeros(shape, dtype=torch.uint8), torch.zeros(shape, dtype=torch.uint8)
+        ReliabilityHistogram(K).update(truth, labels, torch.zeros(shape))
+        ConfusionMatrix(K).update(truth, labels)
+        with pytest.raises(DynamicOutputShapeException):
+            torch.bincount(labels.flatten().long(), minlength=K)
+
+
+VIEWS: dict[str, Whole | Sliding] = {
+    "one view": whole(65),
+    "three views": whole(65, (0.75, 1, 1.25)),
+    "no canvas": whole(None),
+    "windows": sliding(49, scales=(0.75, 1)),
+}
+
+
+@pytest.mark.parametrize("strip_pixels", [1 << 20, 1000])
+@pytest.mark.parametrize("case", VIEWS)
+def test_confidence_is_the_highest_probability(case: str, strip_pixels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scores_module, "STRIP_PIXELS", strip_pixels)
+    found = make(VIEWS[case]).predict([picture(60, 90)], probabilities=True, confidence=True)[0]
+    assert found.probabilities is not None
+    assert found.confidence is not None
+    assert found.confidence.shape == found.labels.shape
+    assert np.abs(found.probabilities.max(0) - found.confidence.numpy()).max() < 1e-3
+    chosen = np.take_along_axis(found.probabilities, found.labels.numpy()[None].astype(int), 0)[0]
+    assert np.abs(chosen - found.confidence.numpy()).max() < 1e-3
+    assert 0.25 - 1e-6 <= found.confidence.min() < found.confidence.max() <= 1 + 1e-6
+
+
+def test_an_evaluation_counts_it(shapes_root: Path, make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    """The page and metrics.json have what torchmetrics makes of the probabilities."""
+    checkpoint, out = make_checkpoint(classes=VOC_CLASSES), tmp_path / "out"
+    options = ["data=voc2012", f"data.root={shapes_root}", f"checkpoint={checkpoint}", "device=cpu", "workers=0"]
+    assert run_tool("eval", "", evaluate_and_report, [*options, f"output={out}"]) == 0
+    values = json.loads((out / "metrics.json").read_text())
+    predictor = segapp.load(checkpoint, device="cpu")
+    dataset = voc_layout(shapes_root, "val", VOC_CLASSES, "shapes")
+    samples = [dataset[at] for at in range(len(dataset))]
+    probabilities = torch.cat(
+        [torch.from_numpy(predictor.probabilities(each.image)).float().flatten(1).T for each in samples]
+    )
+    truth = torch.cat([torch.from_numpy(each.label).long().flatten() for each in samples if each.label is not None])
+    expected = multiclass_calibration_error(
+        probabilities, truth, num_classes=len(VOC_CLASSES), n_bins=20, norm="l1", ignore_index=255
+    )
+    assert values["calibration_error"] == pytest.approx(float(expected), abs=1e-3)
+    assert sum(values["reliability"]["pixels"]) == (truth != 255).sum()
+    assert len(values["reliability"]["accuracy"]) == len(values["reliability"]["confidence"]) == 20
+    page = (out / "report.html").read_text()
+    assert f"{values['calibration_error']:.4f}" in page

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from torch import Tensor
 from torchmetrics.functional.classification import multiclass_f1_score, multiclass_precision, multiclass_recall
 
 from segapp.data.dataset import Sample, SegmentationDataset
@@ -25,6 +24,7 @@ from segapp.evaluation.boundary import count_boundaries
 from segapp.evaluation.components import count_components
 from segapp.evaluation.evaluate import EvalConfig, Evaluation, evaluate
 from segapp.evaluation.metrics import metrics
+from segapp.inference.predictor import Prediction
 from segapp.pages.results import write_results
 from segapp.paths import PROJECT
 
@@ -43,7 +43,9 @@ class Thread(Processes):
         assert self.together is not None
         self.shared[self.rank] = value
         self.together.wait()
-        return [self.shared[rank] for rank in range(self.size)]
+        values = [self.shared[rank] for rank in range(self.size)]
+        self.together.wait()
+        return values
 
 
 def guess(sample: Sample) -> np.ndarray:
@@ -55,9 +57,10 @@ def guess(sample: Sample) -> np.ndarray:
     return moved
 
 
-def label(samples: Sequence[Sample]) -> list[Tensor | UserError]:
+def label(samples: Sequence[Sample]) -> list[Prediction | UserError]:
     return [
-        UserError("no guess") if sample.id.endswith("1") else torch.from_numpy(guess(sample)) for sample in samples
+        UserError("no guess") if sample.id.endswith("1") else Prediction(torch.from_numpy(guess(sample)))
+        for sample in samples
     ]
 
 
@@ -200,8 +203,8 @@ def test_widths_out_of_order_are_refused() -> None:
 
 
 def test_a_failure_while_counting_is_told(dataset: SegmentationDataset) -> None:
-    def wrong_size(samples: Sequence[Sample]) -> list[Tensor | UserError]:
-        return [torch.zeros(64, 64, dtype=torch.int64) for _ in samples]  # OpenCV takes no int64
+    def wrong_size(samples: Sequence[Sample]) -> list[Prediction | UserError]:
+        return [Prediction(torch.zeros(64, 64, dtype=torch.int64)) for _ in samples]  # OpenCV takes no int64
 
     with pytest.raises(Exception, match="OpenCV|type"):
         evaluate(dataset, wrong_size, protocol="", config=CONFIG, workers=0)

@@ -279,10 +279,13 @@ def test_protocols_that_differ_have_names_that_differ() -> None:
     ]
     assert len(set(shown)) == len(shown)
     assert shown[0] == (
-        "whole image padded to 65 x 65 (a longer side scaled to it), single scale, output stride 16"
-    ), "as in reports until now"
+        "whole image padded to 65 x 65 (a longer side scaled to it), single scale, output stride 16, float32"
+    )
     assert make(whole(65, [1, 0.5], flip=True)).protocol == shown[6], "the order says nothing"
-    assert shown[6].endswith(", scales 0.5, 1 and the mirror image, output stride 16")
+    assert shown[6].endswith(", scales 0.5, 1 and the mirror image, output stride 16, float32")
+    halved = make(whole(65))
+    halved.precision = "bfloat16"
+    assert halved.protocol == shown[0].replace("float32", "bfloat16")
     assert shown[7].startswith("windows of 65 x 65 at most 43 apart, ")
 
 

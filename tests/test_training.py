@@ -21,7 +21,8 @@ from segapp.errors import UserError
 from segapp.images import write_mask
 from segapp.models.deeplabv3plus import build_model
 from segapp.models.layers import ConvBN, freeze_bn
-from segapp.tasks.train import read_train_config
+from segapp.resume import read_resumable
+from segapp.tasks.train import RESUME_MAY_CHANGE
 from segapp.training.config import TrainConfig
 from segapp.training.loop import train
 from segapp.training.losses import Loss
@@ -68,6 +69,10 @@ def losses(folder: Path) -> list[float]:
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [record["iteration"] for record in records] == sorted(record["iteration"] for record in records)
     return [record["loss"] for record in records if "loss" in record]
+
+
+def read_train_config(overrides: list[str]) -> TrainConfig:
+    return read_resumable("train", overrides, TrainConfig, RESUME_MAY_CHANGE)
 
 
 def test_resume_keeps_the_runs_config(tmp_path: Path) -> None:

@@ -55,29 +55,32 @@ class Reliability:
 
 
 class ReliabilityHistogram:
-    """Counts pixels on the device of the logits; nothing is kept per image."""
+    """Counts pixels on the device of the labels, without a wait for it; nothing is kept per image."""
 
-    def __init__(self, bins: int = BINS, device: torch.device | str = "cpu") -> None:
+    def __init__(self, num_classes: int, bins: int = BINS, device: torch.device | str = "cpu") -> None:
+        self.num_classes = num_classes
         self.bins = bins
-        # One more takes the ignored pixels. Columns: pixels, right, confidence.
-        self._sums = torch.zeros(bins + 1, 3, dtype=torch.int64, device=device)
+        # One bin more takes the ignored pixels. Of each bin: wrong and right pixels, and the sums of either.
+        self._pixels = torch.zeros((bins + 1) * 2, dtype=torch.int64, device=device)
+        self._confidence = torch.zeros_like(self._pixels)
+        self._one = torch.ones(1, dtype=torch.int64, device=device)
 
-    def update(self, truth: Tensor, logits: Tensor) -> None:
-        """Adds the pixels of an image or of a strip of one.
+    def update(self, truth: Tensor, labels: Tensor, confidence: Tensor) -> None:
+        """Adds the pixels of an image.
 
         Args:
-            truth: uint8 or int64, H x W; values from K up are ignored.
-            logits: K x H x W; logarithms of probabilities serve as well.
+            truth: uint8, any shape; values from num_classes up are ignored.
+            labels: uint8, the same shape: the most probable class.
+            confidence: float32, the same shape: its probability.
         """
-        best = logits.float().log_softmax(0).max(0)
-        confidence = best.values.exp().clamp(max=1)
-        place = (confidence * self.bins).long().clamp(max=self.bins - 1)
-        place[truth >= len(logits)] = self.bins
-        values = torch.stack(
-            [torch.ones_like(place), (best.indices == truth).long(), (confidence * _UNIT).round().long()], -1
-        )
-        self._sums.index_add_(0, place.flatten(), values.flatten(0, 1))
+        confidence = confidence.clamp(max=1)
+        place = (confidence * self.bins).int().clamp_(max=self.bins - 1)
+        place = torch.where(truth < self.num_classes, place, self.bins)
+        place = place.mul_(2).add_(labels == truth).flatten()
+        self._pixels.index_add_(0, place, self._one.expand(len(place)))
+        self._confidence.index_add_(0, place, (confidence * _UNIT).round_().long().flatten())
 
     def compute(self) -> Reliability:
-        pixels, right, confidence = self._sums[: self.bins].T.cpu().numpy().copy()
-        return Reliability(pixels, right, confidence)
+        sums = torch.stack([self._pixels, self._confidence]).cpu().numpy()
+        pixels, confidence = sums.reshape(2, -1, 2)[:, : self.bins]
+        return Reliability(pixels.sum(1), pixels[:, 1].copy(), confidence.sum(1))

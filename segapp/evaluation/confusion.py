@@ -24,6 +24,7 @@ class ConfusionMatrix:
         self.num_classes = num_classes
         # Row num_classes takes the ignored pixels: cheaper than masking them out.
         self._counts = torch.zeros((num_classes + 1) * num_classes, dtype=torch.int64, device=device)
+        self._one = torch.ones(1, dtype=torch.int64, device=device)
 
     def update(self, truth: Tensor, prediction: Tensor) -> Tensor:
         """Adds one image's or batch's pixels.
@@ -37,7 +38,8 @@ class ConfusionMatrix:
         """
         row = truth.long().clamp(max=self.num_classes)
         pairs = row.mul_(self.num_classes).add_(prediction).flatten()
-        counts = torch.bincount(pairs, minlength=self._counts.numel())
+        # bincount would wait for the GPU, to learn the highest value.
+        counts = torch.zeros_like(self._counts).index_add_(0, pairs, self._one.expand(len(pairs)))
         self._counts += counts
         return self._square(counts)
 

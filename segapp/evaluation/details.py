@@ -15,6 +15,7 @@ from torch import Tensor
 from segapp.data.loader import available_cores
 from segapp.evaluation.bootstrap import Areas, Interval, miou_interval
 from segapp.evaluation.boundary import BoundaryCounts, count_boundaries
+from segapp.evaluation.calibration import Reliability
 from segapp.evaluation.components import ComponentCounts, count_components
 
 THREADS = 4
@@ -44,12 +45,14 @@ class Details:
         areas: N x 3 x K pixels, right, true and predicted.
         widths: of the trimap, in pixels.
         counts: over all images.
+        reliability: None of saved masks.
     """
 
     ids: tuple[str, ...]
     areas: Areas
     widths: tuple[int, ...]
     counts: Counts
+    reliability: Reliability | None = None
 
     @cached_property
     def interval(self) -> Interval:

@@ -1,12 +1,8 @@
 """Scores a data set's images, by a network or from saved masks."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
-from itertools import chain
-from operator import add
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -14,25 +10,21 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import Field, field_validator
-from torch import Tensor
 
 from segapp.config import Config, Words
 from segapp.data.dataset import Sample, SegmentationDataset, check_size
-from segapp.data.loader import Workers, whole_images
+from segapp.data.loader import Workers
 from segapp.data.splits import overlapping
 from segapp.distributed import ALONE, Processes
 from segapp.errors import UserError
 from segapp.evaluation.bootstrap import Areas
 from segapp.evaluation.confusion import ConfusionMatrix, Scores, ratio
-from segapp.evaluation.details import Counter, Details
+from segapp.evaluation.details import Details
+from segapp.evaluation.tally import Kept, Labeller, areas, count
 from segapp.images import read_mask
-from segapp.inference.predictor import Predictor
-from segapp.logs import progress_bar
+from segapp.inference.predictor import Prediction, Predictor
 
 log = logging.getLogger(__name__)
-
-Labeller = Callable[[Sequence[Sample]], Sequence[Tensor | UserError]]
-"""Samples to H x W uint8 labels, or to what is wrong with one."""
 
 
 class EvalConfig(Config):
@@ -97,20 +89,17 @@ class Evaluation:
         return not self.problems
 
 
-def by_network(predictor: Predictor) -> Labeller:
-    def label(samples: Sequence[Sample]) -> list[Tensor | UserError]:
-        return [prediction.labels for prediction in predictor.predict([sample.image for sample in samples])]
-
-    return label
+def by_network(predictor: Predictor, *, confidence: bool = False) -> Labeller:
+    return lambda samples: predictor.predict([sample.image for sample in samples], confidence=confidence)
 
 
 def by_saved_masks(folder: Path, num_classes: int) -> Labeller:
     """Masks ID.png of class indices, at the images' own sizes."""
 
-    def label(samples: Sequence[Sample]) -> list[Tensor | UserError]:
+    def label(samples: Sequence[Sample]) -> list[Prediction | UserError]:
         return [read(folder / f"{sample.id}.png", sample) for sample in samples]
 
-    def read(path: Path, sample: Sample) -> Tensor | UserError:
+    def read(path: Path, sample: Sample) -> Prediction | UserError:
         try:
             mask = read_mask(path)
             check_size(path, mask.shape, sample.image.shape)
@@ -118,7 +107,7 @@ def by_saved_masks(folder: Path, num_classes: int) -> Labeller:
             return error
         if mask.max() >= num_classes:
             return UserError(f"{path}: value {mask.max()} is outside the {num_classes} classes")
-        return torch.from_numpy(mask)
+        return Prediction(torch.from_numpy(mask))
 
     return label
 
@@ -132,6 +121,7 @@ def evaluate(
     workers: Workers,
     device: torch.device | str = "cpu",
     processes: Processes = ALONE,
+    kept: Kept | None = None,
 ) -> Evaluation:
     """One dataset-wide confusion matrix over whole images (arXiv:1802.02611, section 4; 255 ignored).
 
@@ -139,63 +129,37 @@ def evaluate(
         label: gives labels on `device`.
         protocol: how `label` shows images to a network, in words.
         processes: share the images, each of which is scored once; all get the whole result.
+        kept: where what is counted is kept, and read from if a part of it is there.
 
     Raises:
         UserError: the data set has no labels, or lacks a class named in `config.classes`.
     """
-    if dataset.masks is None:
-        raise UserError(f"{dataset.name}: its images have no labels to score against")
+    check_labelled(dataset)
     check_classes(config, dataset)
-    num_classes = len(dataset.classes)
-    matrix = ConfusionMatrix(num_classes, device)
-    scored: list[tuple[int, str]] = []
-    areas: list[Tensor] = []
-    problems: list[tuple[int, str]] = []
-    indices = range(processes.rank, len(dataset), processes.size)
-    index = indices.start - indices.step
-    with (
-        Counter(num_classes, config.trimap_widths) if config.detailed else nullcontext() as counter,
-        progress_bar(len(indices), f"scoring {dataset.name}", "image", leave=False) as progress,
-    ):
-        for items in whole_images(dataset, indices, batch_size=config.batch_size, workers=workers):
-            samples = []
-            for item in items:
-                index += indices.step
-                if isinstance(item, UserError):
-                    problems.append((index, str(item)))
-                else:
-                    samples.append((index, item))
-            labelled = label([sample for _, sample in samples]) if samples else []
-            for (at, sample), labels in zip(samples, labelled, strict=True):
-                if isinstance(labels, UserError):
-                    problems.append((at, str(labels)))
-                    continue
-                areas.append(_areas(matrix.update(torch.from_numpy(sample.label).to(device), labels)))
-                scored.append((at, sample.id))
-                if counter is not None:
-                    assert sample.label is not None  # the data set has masks
-                    counter.add(sample.label, labels)
-            progress.update(len(items))
-        counts = None if counter is None else counter.compute()
-    own = torch.stack(areas).cpu().numpy() if areas else np.empty((0, 3, num_classes), np.int64)
-    shares = processes.gather((matrix.compute(), scored, own, problems, counts))
-    matrices, names, all_areas, told, all_counts = zip(*shares, strict=True)
-    every = sorted(zip(chain(*names), np.concatenate(all_areas), strict=True), key=lambda each: each[0])
-    places = [place for (place, _), _ in every]
-    of_images = np.stack([each for _, each in every]) if every else own
-    scores = Scores(dataset.classes, np.sum(matrices, 0))
-    details, counted = None, [each for each in all_counts if each is not None]
-    if counted:
-        ids = tuple(id for (_, id), _ in every)
-        details = Details(ids, of_images, config.trimap_widths, reduce(add, counted))
+    tally = count(
+        dataset,
+        lambda samples: [label(samples)],
+        labellers=1,
+        batch_size=config.batch_size,
+        trimap_widths=config.trimap_widths if config.detailed else None,
+        workers=workers,
+        device=torch.device(device),
+        processes=processes,
+        kept=kept,
+        what=f"scoring {dataset.name}",
+    )[0]
+    places, scores, details = tally.places.tolist(), Scores(dataset.classes, tally.matrix), None
+    if tally.counts is not None:
+        ids = tuple(dataset.ids[place] for place in places)
+        details = Details(ids, tally.areas, config.trimap_widths, tally.counts, tally.reliability)
     examples: list[Example] = []
     worst: dict[str, Example] = {}
     if processes.main:
-        examples = show(dataset, label, [places[at] for at in _chosen(image_mious(of_images), config.examples)])
-        for name, at in _worst(of_images, scores, config.examples if config.detailed else 0).items():
+        examples = show(dataset, label, [places[at] for at in _chosen(image_mious(tally.areas), config.examples)])
+        for name, at in _worst(tally.areas, scores, config.examples if config.detailed else 0).items():
             worst |= zip([name], show(dataset, label, [places[at]]), strict=False)
-    problem_lines = [text for _, text in sorted(chain(*told))]
-    return Evaluation(dataset.name, scores, len(every), problem_lines, protocol, examples, worst, details)
+    problems = list(tally.problems.values())
+    return Evaluation(dataset.name, scores, len(places), problems, protocol, examples, worst, details)
 
 
 def show(dataset: SegmentationDataset, label: Labeller, indices: Iterable[int]) -> list[Example]:
@@ -206,14 +170,22 @@ def show(dataset: SegmentationDataset, label: Labeller, indices: Iterable[int]) 
             sample = dataset[int(index)]
         except UserError:  # the evaluation names it
             continue
-        labels = label([sample])[0]
-        if sample.label is None or isinstance(labels, UserError):
+        prediction = label([sample])[0]
+        if sample.label is None or isinstance(prediction, UserError):
             continue
-        truth, found = torch.from_numpy(sample.label), labels.cpu()
+        truth, found = torch.from_numpy(sample.label), prediction.labels.cpu()
         counts = ConfusionMatrix(len(dataset.classes)).update(truth, found)
-        miou = float(image_mious(_areas(counts)[None].numpy())[0])
+        miou = float(image_mious(areas(counts)[None].numpy())[0])
         examples.append(Example(sample.id, sample.image, sample.label, found.numpy(), miou))
     return examples
+
+
+def check_labelled(dataset: SegmentationDataset) -> None:
+    """Raises:
+    UserError: there is nothing to score against.
+    """
+    if dataset.masks is None:
+        raise UserError(f"{dataset.name}: its images have no labels to score against")
 
 
 def check_classes(config: EvalConfig, dataset: SegmentationDataset) -> None:
@@ -243,11 +215,6 @@ def image_mious(areas: Areas) -> npt.NDArray[np.float64]:
     right, true, predicted = np.moveaxis(areas, 1, 0)
     union = true + predicted - right
     return ratio(np.nansum(ratio(right, union), 1), (union > 0).sum(1))
-
-
-def _areas(counts: Tensor) -> Tensor:
-    """Of an image's K x K counts 3 x K pixels: right, true and predicted."""
-    return torch.stack([counts.diagonal(), counts.sum(1), counts.sum(0)])
 
 
 def _chosen(mious: npt.NDArray[np.float64], number: int) -> list[int]:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segapp.evaluation.bootstrap import LEVEL, RESAMPLES
+from segapp.evaluation.calibration import Reliability
 from segapp.evaluation.components import AREAS
 from segapp.evaluation.confusion import Scores, mean
 from segapp.evaluation.details import Details
@@ -46,7 +47,6 @@ def metrics(evaluation: Evaluation, config: EvalConfig) -> dict[str, Any]:
 
 def _detailed(details: Details, scores: Scores) -> dict[str, Any]:
     boundary, components, interval = details.counts.boundary, details.counts.components, details.interval
-
     in_bands = np.stack([Scores(scores.classes, matrix).per_class_iou for matrix in boundary.trimap], 1)
     return {
         "miou_interval": {"level": LEVEL, "low": interval.low, "high": interval.high, "resamples": RESAMPLES},
@@ -67,6 +67,18 @@ def _detailed(details: Details, scores: Scores) -> dict[str, Any]:
             "per_class_number": _by_class(scores, components.components),
             "per_class_iou": _by_class(scores, components.iou),
             "per_class_recall": _by_class(scores, components.recall),
+        },
+        **({} if details.reliability is None else _calibration(details.reliability)),
+    }
+
+
+def _calibration(reliability: Reliability) -> dict[str, Any]:
+    return {
+        "calibration_error": reliability.ece,
+        "reliability": {
+            "pixels": reliability.pixels.tolist(),
+            "confidence": reliability.mean_confidence.tolist(),
+            "accuracy": reliability.accuracy.tolist(),
         },
     }
 

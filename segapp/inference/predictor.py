@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from segapp.devices import Precision, autocast, to_network_input
+from segapp.devices import Precision, autocast, compute_dtype, to_device, to_network_input
 from segapp.errors import UserError
 from segapp.images import read_image
 from segapp.inference.options import Resized, Setting, Sliding, View, Whole
@@ -30,10 +31,24 @@ BATCH_PIXELS = 1 << 20
 
 @dataclass(frozen=True)
 class Prediction:
-    """`labels`: H x W uint8 on the predictor's device. `probabilities`: K x H x W float16, if asked for."""
+    """Of one image; `labels` and `confidence` on the predictor's device.
+
+    Attributes:
+        labels: H x W uint8.
+        probabilities: K x H x W float16, if asked for.
+        confidence: H x W float32, the probability of the label, if asked for.
+    """
 
     labels: Tensor
-    probabilities: npt.NDArray[np.float16] | None
+    probabilities: npt.NDArray[np.float16] | None = None
+    confidence: Tensor | None = None
+
+
+class Wanted(NamedTuple):
+    """What a prediction holds beside the labels."""
+
+    probabilities: bool = False
+    confidence: bool = False
 
 
 class Predictor:
@@ -91,7 +106,8 @@ class Predictor:
 
     def protocol_with(self, setting: Setting) -> str:
         """`protocol` with other scales, as in `predict_many`."""
-        return f"{self._shown()}, {setting.describe()}, output stride {self.output_stride}"
+        dtype = str(compute_dtype(self.device, self.precision)).removeprefix("torch.")
+        return f"{self._shown()}, {setting.describe()}, output stride {self.output_stride}, {dtype}"
 
     def _shown(self) -> str:
         side = self.canvas
@@ -118,19 +134,28 @@ class Predictor:
         assert found is not None
         return found
 
-    def predict(self, images: Sequence[Array], *, probabilities: bool = False) -> list[Prediction]:
+    def predict(
+        self, images: Sequence[Array], *, probabilities: bool = False, confidence: bool = False
+    ) -> list[Prediction]:
         """Labels of H x W x 3 uint8 RGB images of any sizes, each at its own size."""
-        return self.predict_many(images, [self.inference.setting], probabilities=probabilities)[0]
+        settings = [self.inference.setting]
+        return self.predict_many(images, settings, probabilities=probabilities, confidence=confidence)[0]
 
     def predict_many(
-        self, images: Sequence[Array], settings: Sequence[Setting], *, probabilities: bool = False
+        self,
+        images: Sequence[Array],
+        settings: Sequence[Setting],
+        *,
+        probabilities: bool = False,
+        confidence: bool = False,
     ) -> list[list[Prediction]]:
         """For each setting what `predict` with its scales gives of each image; no view is computed twice."""
+        wanted = Wanted(probabilities, confidence)
         was_training = self.model.training
         self.model.eval()
         try:
             with torch.inference_mode():
-                groups = [self._show(*group, settings, probabilities) for group in self._grouped(images)]
+                groups = [self._show(*group, settings, wanted) for group in self._grouped(images)]
         finally:
             self.model.train(was_training)
         return [[each for group in groups for each in group[at]] for at in range(len(settings))]
@@ -150,15 +175,15 @@ class Predictor:
             yield images, (side, side)
 
     def _show(
-        self, images: Sequence[Array], canvas: Size | None, settings: Sequence[Setting], probabilities: bool
+        self, images: Sequence[Array], canvas: Size | None, settings: Sequence[Setting], wanted: Wanted
     ) -> list[list[Prediction]]:
         if canvas is None:
-            return [[each] for each in self._slide(images[0], settings, probabilities)]
+            return [[each] for each in self._slide(images[0], settings, wanted)]
         fitted = [self._fit(image, canvas) for image in images]
         logits = self._logits(fitted, canvas, settings)
         places = [Place(canvas, _size(small), _size(image)) for small, image in zip(fitted, images, strict=True)]
         return [
-            [self._read(_of(logits, setting, at), place, probabilities) for at, place in enumerate(places)]
+            [self._read(_of(logits, setting, at), place, wanted) for at, place in enumerate(places)]
             for setting in settings
         ]
 
@@ -185,7 +210,7 @@ class Predictor:
         """
         batch = torch.zeros(len(images), 3, *canvas, device=self.device).to(memory_format=torch.channels_last)
         for place, image in zip(batch, images, strict=True):
-            pixels = torch.from_numpy(image).to(self.device)
+            pixels = to_device(image, self.device)
             place[:, : image.shape[0], : image.shape[1]] = to_network_input(pixels[None])[0]
         stride = self.output_stride if self.model.decoder is None else 4
         found = {}
@@ -199,22 +224,25 @@ class Predictor:
             found[view] = logits.flip(3) if view.mirrored else logits
         return found
 
-    def _read(self, logits: Sequence[Tensor], place: Place, probabilities: bool) -> Prediction:
-        labels = torch.empty(place.size, dtype=torch.uint8, device=self.device)
-        kept = np.empty((len(self.classes), *place.size), np.float16) if probabilities else None
+    def _read(self, logits: Sequence[Tensor], place: Place, wanted: Wanted) -> Prediction:
+        found = _empty(len(self.classes), place.size, self.device, wanted)
         for rows, scores in place.scores(logits, probabilities=False):
-            labels[rows] = scores.max(1).indices[0]
-            if kept is not None:
-                kept[:, rows] = (scores.softmax(1) if len(logits) == 1 else scores)[0].half().cpu().numpy()
-        return Prediction(labels, kept)
+            best, found.labels[rows] = (each[0] for each in scores.max(1))
+            if found.confidence is not None:
+                # The softmax at its highest place, of which no other is needed.
+                found.confidence[rows] = best if len(logits) > 1 else (scores[0] - best).exp_().sum(0).reciprocal_()
+            if found.probabilities is not None:
+                means = scores if len(logits) > 1 else scores.softmax(1)
+                found.probabilities[:, rows] = means[0].half().cpu().numpy()
+        return found
 
-    def _slide(self, image: Array, settings: Sequence[Setting], probabilities: bool) -> list[Prediction]:
+    def _slide(self, image: Array, settings: Sequence[Setting], wanted: Wanted) -> list[Prediction]:
         """An image in windows, row by row of them: what no later row touches is done."""
         assert isinstance(self.inference, Sliding)
         assert self.canvas is not None
         side, step, size = self.canvas, _step(self.inference), _size(image)
         tops, lefts = (_starts(length, side, step) for length in size)
-        mosaics = [Mosaic(len(self.classes), tops, lefts, side, size, self.device, probabilities) for _ in settings]
+        mosaics = [Mosaic(len(self.classes), tops, lefts, side, size, self.device, wanted) for _ in settings]
         largest = max(1, *(scale for setting in settings for scale in setting.scales))
         at_once = max(1, int(BATCH_PIXELS / (side * largest) ** 2))
         for top, end in zip(tops, [*tops[1:], size[0]], strict=True):
@@ -229,7 +257,7 @@ class Predictor:
                             mosaic.add(rows, left, scores[0])
             for mosaic in mosaics:
                 mosaic.finish(end)
-        return [Prediction(mosaic.labels, mosaic.kept) for mosaic in mosaics]
+        return [mosaic.found for mosaic in mosaics]
 
 
 class Mosaic:
@@ -239,7 +267,10 @@ class Mosaic:
         tops, lefts: where windows begin.
         side: of a window, in pixels.
         size: of the image.
-        probabilities: keep their means.
+        wanted: of the mean probabilities, beside the labels.
+
+    Attributes:
+        found: as far as rows are finished.
     """
 
     def __init__(
@@ -250,11 +281,11 @@ class Mosaic:
         side: int,
         size: Size,
         device: torch.device,
-        probabilities: bool,
+        wanted: Wanted,
     ) -> None:
-        self.labels = torch.empty(size, dtype=torch.uint8, device=device)
-        self.kept = np.empty((num_classes, *size), np.float16) if probabilities else None
-        self._counts = _counts(tops, side, size[0])[:, None] * _counts(lefts, side, size[1])
+        self.found = _empty(num_classes, size, device, wanted)
+        down, across = _counts(tops, side, size[0]), _counts(lefts, side, size[1])
+        self._down, self._across = (torch.from_numpy(each).to(device) for each in (down, across))
         self._top = 0
         self._sums = torch.zeros(num_classes, min(side, size[0]), size[1], device=device)
 
@@ -266,13 +297,25 @@ class Mosaic:
         """The next row of windows begins at `end`."""
         number = end - self._top
         sums, rows = self._sums[:, :number], slice(self._top, end)
-        self.labels[rows] = sums.max(0).indices
-        if self.kept is not None:
-            self.kept[:, rows] = sums.cpu().numpy() / self._counts[rows]
+        found = self.found
+        best, found.labels[rows] = sums.max(0)
+        counts = self._down[rows, None] * self._across
+        if found.confidence is not None:
+            found.confidence[rows] = best / counts
+        if found.probabilities is not None:
+            found.probabilities[:, rows] = (sums / counts).cpu().numpy()
         later = self._sums[:, number:].clone()
         self._sums[:, : later.shape[1]] = later
         self._sums[:, later.shape[1] :] = 0
         self._top = end
+
+
+def _empty(num_classes: int, size: Size, device: torch.device, wanted: Wanted) -> Prediction:
+    return Prediction(
+        torch.empty(size, dtype=torch.uint8, device=device),
+        np.empty((num_classes, *size), np.float16) if wanted.probabilities else None,
+        torch.empty(size, device=device) if wanted.confidence else None,
+    )
 
 
 def _pixels(image: Array | Image.Image | str | Path) -> Array:

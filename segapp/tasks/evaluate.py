@@ -2,25 +2,31 @@
 
 import hashlib
 import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from segapp.cli import PARTIAL, output_folder, read_config
-from segapp.config import Config, UserPath, save_config
+from pydantic import model_validator
+
+from segapp.cli import PARTIAL, output_folder
+from segapp.config import Config, UserPath
 from segapp.data import DataConfig
 from segapp.data.dataset import SegmentationDataset
 from segapp.data.loader import Workers
 from segapp.data.options import check_network
 from segapp.devices import DeviceName, Precision, pick_device
-from segapp.distributed import ALONE, Processes, local_size, processes
+from segapp.distributed import ALONE, Processes, processes
 from segapp.errors import UserError
 from segapp.evaluation.bootstrap import LEVEL, RESAMPLES, Difference, miou_difference
 from segapp.evaluation.evaluate import EvalConfig, Evaluation, by_network, by_saved_masks, evaluate, warn_of_seen
+from segapp.evaluation.tally import COUNTS, Kept
 from segapp.files import write_json
 from segapp.inference.options import InferenceConfig
 from segapp.library import open_predictor
 from segapp.pages.results import print_results, write_results
+from segapp.resume import read_resumable
 from segapp.tasks.table5 import CELLS, Grid, print_grid, score_row, write_grid
 from segapp.weights.catalogue import CATALOGUE
 from segapp.weights.find import find_checkpoint
@@ -43,31 +49,69 @@ class EvalToolConfig(Config):
     precision: Precision
     workers: Workers
     offline: bool
+    resume: Literal["auto"] | UserPath | None
     output: UserPath | None
+
+    @model_validator(mode="after")
+    def _agree(self) -> "EvalToolConfig":
+        if self.against is not None and not self.eval.detailed:
+            raise ValueError("against compares image by image, which takes eval.detailed=true")
+        if self.table5 and (self.predictions is not None or self.output_stride is not None):
+            raise ValueError(
+                "table5=true scores a network at output strides 16 and 8; leave predictions and output_stride"
+            )
+        if self.resume == "auto" and self.output is None:
+            raise ValueError("resume=auto needs output=DIR, the folder of the evaluation to start or to go on with")
+        return self
+
+
+RESUME_MAY_CHANGE = frozenset(
+    {
+        "checkpoint",
+        "against",
+        "data.root",
+        "data.cache",
+        "eval.batch_size",
+        "eval.classes",
+        "eval.examples",
+        "device",
+        "workers",
+        "offline",
+    }
+)
+"""Keys that do not change what is counted, but for rounding. The weights are told by what is in them."""
 
 
 def evaluate_and_report(overrides: list[str]) -> int:
     """Scores a checkpoint or a folder of masks, and leaves a report. Returns the exit status."""
-    config = read_config("eval", overrides, EvalToolConfig)
-    if config.table5:
-        return table5(config)
-    if config.against is not None and not config.eval.detailed:
-        raise UserError("against compares image by image, which takes eval.detailed=true")
+    config = read_resumable("eval", overrides, EvalToolConfig, RESUME_MAY_CHANGE)
     with (
         processes(gpu=pick_device(config.device).type == "cuda") as job,
-        output_folder(config.output, "eval", config.data.name, job) as output,
+        output_folder(config.output, "eval", config.data.name + "_table5" * config.table5, job) as output,
+        going_on_told(output, job),
     ):
-        evaluation, source = score(config, job)
-        if not evaluation.images:
-            raise UserError(f"none of {len(evaluation.problems)} images could be scored; {evaluation.problems[0]}")
+        if config.table5:
+            return table5(config, output, job)
+        evaluation, source = score(config, output, job)
+        check_any(evaluation.images, evaluation.problems)
         if job.main:
             report(config, output, evaluation, source)
     return 0 if evaluation.complete else PARTIAL
 
 
+@contextmanager
+def going_on_told(output: Path, job: Processes) -> Iterator[None]:
+    """Says, where the work is broken off, how it goes on."""
+    try:
+        yield
+    except BaseException:
+        if job.main and any((output / COUNTS).rglob("*.npz")):
+            log.warning("what was counted is kept; resume=%s goes on", output)
+        raise
+
+
 def report(config: EvalToolConfig, output: Path, evaluation: Evaluation, source: dict[str, str]) -> None:
     """Writes the report, and prints the figures."""
-    save_config(output, config)
     compared = None if config.against is None else compare(config, config.against, evaluation)
     write_results(output, evaluation, config.eval, title=evaluation.dataset, source=source)
     if compared is not None:
@@ -85,8 +129,8 @@ def report(config: EvalToolConfig, output: Path, evaluation: Evaluation, source:
     print_results(evaluation, config.eval)
 
 
-def score(config: EvalToolConfig, job: Processes = ALONE) -> tuple[Evaluation, dict[str, str]]:
-    """Scores the data's val list. Returns the result and, by name, what was scored.
+def score(config: EvalToolConfig, output: Path, job: Processes = ALONE) -> tuple[Evaluation, dict[str, str]]:
+    """Scores the data's val list; what is counted is kept in `output`. Returns the result and, by name, its source.
 
     Raises:
         UserError: the data, the checkpoint or the folder of masks cannot be used, or the classes do not match.
@@ -95,7 +139,8 @@ def score(config: EvalToolConfig, job: Processes = ALONE) -> tuple[Evaluation, d
     with job.main_first():
         dataset = config.data.dataset("val")
     if config.predictions is not None:
-        evaluation = score_masks(config.predictions, dataset, config.eval, config.workers, job)
+        kept = keep(config, output, f"the masks in {config.predictions.resolve()}", dataset, "")
+        evaluation = score_masks(config.predictions, dataset, config.eval, config.workers, job, kept)
         return evaluation, {"masks": str(config.predictions.resolve()), "data": dataset.name}
 
     known = CATALOGUE.get(config.checkpoint)
@@ -112,20 +157,21 @@ def score(config: EvalToolConfig, job: Processes = ALONE) -> tuple[Evaluation, d
     )
     log.info("scoring %s: %s", path, info.describe())
     check_number(str(path), len(info.classes), dataset)
+    digest = sha256(path)
+    config = with_checkpoint(config, path)
     caution = warn_of_seen(dataset, info.splits_seen)
     if info.classes != dataset.classes:
         log.warning("the class names of %s and %s differ; they are matched by index", path, dataset.name)
     evaluation = evaluate(
         dataset,
-        by_network(predictor),
+        by_network(predictor, confidence=config.eval.detailed),
         protocol=predictor.protocol,
         config=config.eval,
         workers=config.workers,
         device=predictor.device,
         processes=job,
+        kept=keep(config, output, f"weights {digest[:16]}", dataset, predictor.protocol),
     )
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     origin = {}
     if info.source is not None:
         origin = {"weights from": info.source.address, "SHA-256 there": info.source.sha256}
@@ -140,8 +186,48 @@ def score(config: EvalToolConfig, job: Processes = ALONE) -> tuple[Evaluation, d
     }
 
 
+def keep(
+    config: EvalToolConfig, output: Path, what: str, dataset: SegmentationDataset, protocol: str, name: str = ""
+) -> Kept:
+    """Where an evaluation keeps what it counts.
+
+    Args:
+        what: is scored.
+        name: of a part of the evaluation.
+    """
+    ids = hashlib.sha256("\n".join(dataset.ids).encode(errors="surrogateescape")).hexdigest()
+    shown = f" ({protocol})" if protocol else ""
+    key = f"{what} on {len(dataset)} images of {dataset.name} ({ids[:16]}){shown}"
+    return Kept(output, key, config, fresh=config.resume is None, name=name)
+
+
+def with_checkpoint(config: EvalToolConfig, path: Path) -> EvalToolConfig:
+    """With the file in the place of a name that may mean another one next time, such as "latest"."""
+    if config.checkpoint in CATALOGUE:
+        return config
+    return config.model_copy(update={"checkpoint": str(path.resolve())})
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_any(images: int, problems: Sequence[str]) -> None:
+    """Raises:
+    UserError: no image could be scored.
+    """
+    if not images:
+        raise UserError(f"none of {len(problems)} images could be scored; {problems[0]}")
+
+
 def score_masks(
-    folder: Path, dataset: SegmentationDataset, settings: EvalConfig, workers: Workers, job: Processes = ALONE
+    folder: Path,
+    dataset: SegmentationDataset,
+    settings: EvalConfig,
+    workers: Workers,
+    job: Processes = ALONE,
+    kept: Kept | None = None,
 ) -> Evaluation:
     """Raises:
     UserError: no such folder, or predict's output in the place of its masks.
@@ -152,7 +238,7 @@ def score_masks(
         raise UserError(f"{folder} is predict's output; the masks are in {folder / 'masks'}")
     log.info("scoring the masks in %s", folder)
     label = by_saved_masks(folder, len(dataset.classes))
-    return evaluate(dataset, label, protocol="saved masks", config=settings, workers=workers, processes=job)
+    return evaluate(dataset, label, protocol="saved masks", config=settings, workers=workers, processes=job, kept=kept)
 
 
 def compare(config: EvalToolConfig, folder: Path, evaluation: Evaluation) -> Difference:
@@ -169,34 +255,36 @@ def compare(config: EvalToolConfig, folder: Path, evaluation: Evaluation) -> Dif
     return miou_difference(other.details.areas, evaluation.details.areas)
 
 
-def table5(config: EvalToolConfig) -> int:
-    """Scores a checkpoint in all settings of the paper's Table 5, in one process. Returns the exit status."""
-    if local_size() > 1:
-        raise UserError("table5=true runs in one process; start it without torchrun")
-    if config.predictions is not None or config.output_stride is not None:
-        raise UserError("table5=true scores a network at output strides 16 and 8; leave predictions and output_stride")
+def table5(config: EvalToolConfig, output: Path, job: Processes = ALONE) -> int:
+    """Scores a checkpoint in all settings of the paper's Table 5. Returns the exit status."""
     check_network(config.data, config.offline)
-    dataset = config.data.dataset("val")
-    path = find_checkpoint(config.checkpoint, offline=config.offline)
-    with output_folder(config.output, "eval", f"{config.data.name}_table5") as output:
-        cells = []
-        for stride in CELLS:
-            predictor, info = open_predictor(
-                path, config.inference, output_stride=stride, device=config.device, precision=config.precision
-            )
-            check_number(str(path), len(info.classes), dataset)
-            row, images, problems = score_row(
-                dataset, predictor, batch_size=config.eval.batch_size, workers=config.workers
-            )
-            cells += row
-        if not images:
-            raise UserError(f"none of {len(problems)} images could be scored; {problems[0]}")
-        warn_of_seen(dataset, info.splits_seen)
+    with job.main_first():
+        dataset = config.data.dataset("val")
+        path = find_checkpoint(config.checkpoint, offline=config.offline)
+    what = f"weights {sha256(path)[:16]}"
+    config = with_checkpoint(config, path)
+    cells = []
+    for stride in CELLS:
+        predictor, info = open_predictor(
+            path, config.inference, output_stride=stride, device=config.device, precision=config.precision
+        )
+        check_number(str(path), len(info.classes), dataset)
+        row, images, problems = score_row(
+            dataset,
+            predictor,
+            batch_size=config.eval.batch_size,
+            workers=config.workers,
+            processes=job,
+            kept=keep(config, output, what, dataset, predictor.protocol, f"output_stride_{stride}"),
+        )
+        cells += row
+    check_any(images, problems)
+    warn_of_seen(dataset, info.splits_seen)
+    if job.main:
         grid = Grid(dataset.name, images, problems, cells)
-        save_config(output, config)
         write_grid(output, grid)
-    print(f"table     {output / 'table5.md'}\n")
-    print_grid(grid)
+        print(f"table     {output / 'table5.md'}\n")
+        print_grid(grid)
     return PARTIAL if problems else 0
 
 

@@ -9,14 +9,16 @@ import numpy as np
 import torch
 
 from segapp.data.dataset import SegmentationDataset
-from segapp.data.loader import Workers, whole_images
+from segapp.data.loader import Workers
+from segapp.distributed import Processes
 from segapp.errors import UserError
-from segapp.evaluation.confusion import ConfusionMatrix, Scores
+from segapp.evaluation.confusion import Scores
+from segapp.evaluation.evaluate import check_labelled
+from segapp.evaluation.tally import Kept, count
 from segapp.files import write_json, write_text
 from segapp.flops import forward_flops
 from segapp.inference.options import Setting
 from segapp.inference.predictor import Predictor
-from segapp.logs import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -62,46 +64,50 @@ class Grid:
 
 
 def score_row(
-    dataset: SegmentationDataset, predictor: Predictor, *, batch_size: int, workers: Workers
+    dataset: SegmentationDataset,
+    predictor: Predictor,
+    *,
+    batch_size: int,
+    workers: Workers,
+    processes: Processes,
+    kept: Kept,
 ) -> tuple[list[Cell], int, list[str]]:
     """The cells of the predictor's output stride, every forward pass computed once; the images scored; the problems.
 
     Raises:
         UserError: the data set has no labels, or images are not shown on a canvas of one size.
     """
-    if dataset.masks is None:
-        raise UserError(f"{dataset.name}: its images have no labels to score against")
+    check_labelled(dataset)
     if predictor.inference.key != "canvas" or predictor.canvas is None:
         raise UserError("table5=true shows whole images on a canvas: leave inference as it is, or take canvas")
     settings = CELLS[predictor.output_stride]
-    matrices = [ConfusionMatrix(len(dataset.classes), predictor.device) for _ in settings]
-    images, problems = 0, []
-    what = f"output stride {predictor.output_stride}"
-    with progress_bar(len(dataset), what, "image", leave=False) as progress:
-        for items in whole_images(dataset, range(len(dataset)), batch_size=batch_size, workers=workers):
-            samples = [item for item in items if not isinstance(item, UserError)]
-            problems += [str(item) for item in items if isinstance(item, UserError)]
-            found = predictor.predict_many([sample.image for sample in samples], settings) if samples else []
-            for matrix, predictions in zip(matrices, found, strict=False):
-                for sample, prediction in zip(samples, predictions, strict=True):
-                    matrix.update(torch.from_numpy(sample.label).to(predictor.device), prediction.labels)
-            images += len(samples)
-            progress.update(len(items))
+    tallies = count(
+        dataset,
+        lambda samples: predictor.predict_many([sample.image for sample in samples], settings),
+        labellers=len(settings),
+        batch_size=batch_size,
+        trimap_widths=None,
+        workers=workers,
+        device=predictor.device,
+        processes=processes,
+        kept=kept,
+        what=f"output stride {predictor.output_stride}",
+    )
     cells = []
-    for setting, matrix in zip(settings, matrices, strict=True):
+    for setting, tally in zip(settings, tallies, strict=True):
         paper, paper_coco = PUBLISHED.get((predictor.output_stride, setting), (None, None))
         cells.append(
             Cell(
                 predictor.output_stride,
                 NAMES[setting],
                 predictor.protocol_with(setting),
-                Scores(dataset.classes, matrix.compute()).miou,
+                Scores(dataset.classes, tally.matrix).miou,
                 multiply_adds(predictor.model, predictor.canvas, setting) / 1e9,
                 paper,
                 paper_coco,
             )
         )
-    return cells, images, problems
+    return cells, len(tallies[0].places), list(tallies[0].problems.values())
 
 
 def multiply_adds(model: torch.nn.Module, canvas: int, setting: Setting) -> int:

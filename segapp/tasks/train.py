@@ -2,16 +2,10 @@
 
 import shlex
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from segapp.cli import PARTIAL, output_folder, read_config, validate
-from segapp.config import as_typed
+from segapp.cli import PARTIAL, output_folder, read_config
 from segapp.devices import pick_device
 from segapp.distributed import processes, rank
 from segapp.errors import UserError
@@ -19,6 +13,7 @@ from segapp.evaluation.evaluate import Evaluation
 from segapp.pages.results import print_results, write_results
 from segapp.pages.run import write_run_page
 from segapp.paths import CONF
+from segapp.resume import flat, read_resumable
 from segapp.tasks.evaluate import EvalToolConfig
 from segapp.training.config import TrainConfig
 from segapp.training.loop import colour_table_miou, train
@@ -49,7 +44,7 @@ RESUME_MAY_CHANGE = frozenset(
 
 def train_and_report(overrides: list[str]) -> int:
     """Trains, scores the best checkpoint, and leaves a report. Returns the exit status."""
-    config = read_train_config(overrides)
+    config = read_resumable("train", overrides, TrainConfig, RESUME_MAY_CHANGE)
     if config.output is not None and config.resume is None and not rank():
         _clear(config.output)
     with (
@@ -90,10 +85,10 @@ def report(config: TrainConfig, output: Path, evaluation: Evaluation | None) -> 
 
 def again(config: TrainConfig, output: Path) -> str:
     """The command that evaluates the run on the same data: by the nearest of conf/data, and what differs from it."""
-    values = _flat(config.data.model_dump(mode="json"))
+    values = flat(config.data.model_dump(mode="json"))
     commands = []
     for choice in sorted(file.stem for file in (CONF / "data").glob("*.yaml")):
-        usual = _flat(read_config("eval", [f"data={choice}"], EvalToolConfig).data.model_dump(mode="json"))
+        usual = flat(read_config("eval", [f"data={choice}"], EvalToolConfig).data.model_dump(mode="json"))
         changed = [key for key, value in values.items() if key not in UNSCORED and value != usual.get(key)]
         if usual["name"] == config.data.name:
             commands.append([f"data={choice}", *(f"data.{key}={_typed(values[key])}" for key in changed)])
@@ -110,77 +105,6 @@ def _typed(value: Any) -> str:
     if isinstance(value, list):
         return f"[{','.join(map(_typed, value))}]"
     return {None: "null", True: "true", False: "false"}.get(value, str(value))
-
-
-def read_train_config(overrides: Sequence[str]) -> TrainConfig:
-    """The config of a new run; with resume=DIR that of the run in DIR; with resume=auto as given, and the same as that
-    of the run in output=DIR if there is one.
-
-    Raises:
-        UserError: an unknown or unfit key; no run in DIR; a key that a resumed run keeps.
-    """
-    resume = next((each.partition("=")[2] for each in overrides if each.startswith("resume=")), "null")
-    if resume in ("null", "auto"):
-        config = read_config("train", overrides, TrainConfig)
-        if config.resume == "auto":
-            _check_same(config)
-        return config
-    folder = as_typed(resume)
-    values = _saved_config(folder)
-    changes = [each for each in overrides if not each.startswith("resume=")]
-    for change in changes:
-        if change.partition("=")[0] not in RESUME_MAY_CHANGE:
-            may = ", ".join(sorted(RESUME_MAY_CHANGE))
-            raise UserError(f"{change}: a resumed run keeps its config; only {may} may change")
-    try:
-        merged = OmegaConf.merge(OmegaConf.create(values), OmegaConf.from_dotlist(changes))
-        merged = OmegaConf.merge(merged, {"resume": resume, "output": resume})
-    except (OmegaConfBaseException, yaml.YAMLError) as error:
-        raise UserError(f"resume={resume}: {error}") from None
-    return validate(OmegaConf.to_container(merged), TrainConfig)  # type: ignore[arg-type]
-
-
-def _saved_config(folder: Path) -> dict[str, Any]:
-    """Raises:
-    UserError: no run there, or a damaged config.
-    """
-    try:
-        values = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"resume={folder}: no run to resume there ({error.strerror})") from None
-    except (yaml.YAMLError, ValueError):
-        values = None
-    if not isinstance(values, dict) or not values:
-        raise UserError(f"{folder / 'config.yaml'}: damaged")
-    return values
-
-
-def _check_same(config: TrainConfig) -> None:
-    """Raises:
-    UserError: output=DIR holds a run of another config, or no run but other files.
-    """
-    folder = config.output
-    assert folder is not None  # the config has seen to it
-    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if "config.yaml" not in present:
-        if present - {path.name for path in folder.glob(".*")}:  # of a write that was cut off
-            raise UserError(f"output={folder} holds files, but no run; name another folder")
-        return
-    here, there = _flat(config.model_dump(mode="json")), _flat(_saved_config(folder))
-    for key in sorted((here.keys() | there.keys()) - RESUME_MAY_CHANGE - {"resume", "output"}):
-        if here.get(key) != there.get(key):
-            raise UserError(
-                f"output={folder} holds a run with another config: {key} is {there.get(key)} there and "
-                f"{here.get(key)} here; name another folder, or give the same"
-            )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one, by dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 LEFTOVERS = {"config.yaml", "environment.json", "log.txt", "metrics.jsonl", "tensorboard"}

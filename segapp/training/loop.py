@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
 from segapp.classes import voc_palette
@@ -25,7 +24,7 @@ from segapp.evaluation.evaluate import Evaluation, by_network, evaluate, show
 from segapp.files import write_json
 from segapp.flops import forward_flops, matmul_rate
 from segapp.images import write_image
-from segapp.inference.predictor import Predictor
+from segapp.inference.predictor import Prediction, Predictor
 from segapp.logs import log_to_file, progress_bar
 from segapp.pages.grid import picture_grid
 from segapp.pages.results import environment
@@ -203,9 +202,9 @@ def validate(
     Raises:
         Stopped: a signal has come meanwhile.
     """
-    label = by_network(predictor)
+    label = by_network(predictor, confidence=final and config.eval.detailed)
 
-    def label_or_stop(samples: Sequence[Sample]) -> Sequence[Tensor | UserError]:
+    def label_or_stop(samples: Sequence[Sample]) -> Sequence[Prediction | UserError]:
         if stop is not None:
             stop.check()
         return label(samples)
@@ -326,8 +325,8 @@ def colour_table_miou(config: TrainConfig) -> float:
             table.fit(sample.image, sample.label)
             progress.update()
 
-    def label(samples: Sequence[Sample]) -> list[Tensor | UserError]:
-        return [torch.from_numpy(table(sample.image)) for sample in samples]
+    def label(samples: Sequence[Sample]) -> list[Prediction | UserError]:
+        return [Prediction(torch.from_numpy(table(sample.image))) for sample in samples]
 
     return evaluate(
         validation_set, label, protocol="colour look-up table", config=config.eval.plain, workers=config.workers

@@ -1,0 +1,292 @@
+"""Counts a data set's images: shared among processes, and kept in files from which a broken evaluation goes on."""
+
+import logging
+import shutil
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, fields, replace
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from segapp.config import Config, save_config
+from segapp.data.dataset import Sample, SegmentationDataset
+from segapp.data.loader import Workers, whole_images
+from segapp.devices import to_device
+from segapp.distributed import Processes
+from segapp.errors import UserError
+from segapp.evaluation.bootstrap import Areas
+from segapp.evaluation.boundary import BoundaryCounts
+from segapp.evaluation.calibration import Reliability, ReliabilityHistogram
+from segapp.evaluation.components import ComponentCounts
+from segapp.evaluation.confusion import ConfusionMatrix
+from segapp.evaluation.details import Counter, Counts
+from segapp.files import whole_file
+from segapp.inference.predictor import Prediction
+from segapp.logs import progress_bar
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Labeller = Callable[[Sequence[Sample]], Sequence[Prediction | UserError]]
+"""Samples to their labels, or to what is wrong with one."""
+Labellers = Callable[[Sequence[Sample]], Sequence[Sequence[Prediction | UserError]]]
+"""Samples to what each of several labellers gives."""
+
+COUNTS = "counts"
+"""The folder of tallies in an evaluation's."""
+KEEP_EVERY = 10.0
+"""Seconds of counting between writes of what was counted; more where writes would take over KEEP_SHARE of the time."""
+KEEP_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What was counted of N images of a data set; the sum of its parts' tallies is the whole's, to the bit.
+
+    Attributes:
+        places: N, in the data set.
+        areas: N x 3 x K pixels, right, true and predicted.
+        matrix: K x K counts: row = truth, column = prediction.
+        problems: what is wrong with those that could not be scored, by place.
+        counts: None if nothing but areas was asked for, or N is 0.
+        reliability: None if the labels come without confidences, too.
+    """
+
+    places: npt.NDArray[np.int64]
+    areas: Areas
+    matrix: npt.NDArray[np.int64]
+    problems: dict[int, str]
+    counts: Counts | None = None
+    reliability: Reliability | None = None
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            np.concatenate([self.places, other.places]),
+            np.concatenate([self.areas, other.areas]),
+            self.matrix + other.matrix,
+            self.problems | other.problems,
+            _sum([self.counts, other.counts]),
+            _sum([self.reliability, other.reliability]),
+        )
+
+    def in_order(self) -> "Tally":
+        """By place."""
+        order, problems = np.argsort(self.places), dict(sorted(self.problems.items()))
+        return replace(self, places=self.places[order], areas=self.areas[order], problems=problems)
+
+
+def count(
+    dataset: SegmentationDataset,
+    label: Labellers,
+    *,
+    labellers: int,
+    batch_size: int,
+    trimap_widths: Sequence[int] | None,
+    workers: Workers,
+    device: torch.device,
+    processes: Processes,
+    kept: "Kept | None" = None,
+    what: str,
+) -> list[Tally]:
+    """The whole set's tally of each labeller. Nothing is kept of an image but its areas.
+
+    Args:
+        label: gives labels on `device`.
+        trimap_widths: None: areas alone are counted.
+        processes: share the images, each of which is scored once; all get the whole result.
+        kept: what was counted before, and is not counted again.
+        what: beside the progress bar.
+
+    Raises:
+        UserError: what was kept is damaged or of something else.
+    """
+    num_classes = len(dataset.classes)
+    before = kept.read() if kept is not None and processes.main else None
+    scored = processes.from_main(np.empty(0, np.int64) if before is None else before[0].places)
+    if len(scored):
+        log.info("going on after %d of %d images", len(scored), len(dataset))
+    indices = np.setdiff1d(np.arange(len(dataset)), scored)[processes.rank :: processes.size].tolist()
+    places = iter(indices)
+    with ExitStack() as stack:
+        tallies = [_Counting(num_classes, trimap_widths, device, stack) for _ in range(labellers)]
+        done = len(scored) // processes.size
+        progress = stack.enter_context(progress_bar(done + len(indices), what, "image", done=done, leave=False))
+        written, took = time.monotonic(), 0.0
+        for items in whole_images(dataset, indices, batch_size=batch_size, workers=workers):
+            samples = []
+            for item in items:
+                place = next(places)
+                if isinstance(item, UserError):
+                    for tally in tallies:
+                        tally.problems[place] = str(item)
+                else:
+                    samples.append((place, item))
+            found = label([sample for _, sample in samples]) if samples else []
+            for tally, predictions in zip(tallies, found, strict=False):
+                for (place, sample), prediction in zip(samples, predictions, strict=True):
+                    tally.add(place, sample, prediction)
+            progress.update(len(items))
+            started = time.monotonic()
+            if kept is not None and started - written > max(KEEP_EVERY, took / KEEP_SHARE):
+                kept.write([tally.compute() for tally in tallies], len(scored), processes.rank)
+                written = time.monotonic()
+                took = written - started
+        own = [tally.compute() for tally in tallies]
+    if kept is not None and indices:
+        kept.write(own, len(scored), processes.rank)
+    if before is not None:
+        own = [each + then for each, then in zip(own, before, strict=True)]
+    shares = processes.gather(own)
+    return [reduce(add, parts).in_order() for parts in zip(*shares, strict=True)]
+
+
+class Kept:
+    """A folder of tallies, a file for each process of each start.
+
+    Args:
+        folder: of the evaluation; its config.yaml is written as soon as anything is counted.
+        key: what is scored: the weights, the images and the protocol, told from all others.
+        fresh: what is there is of no use.
+        name: of what is counted apart from other things in the folder.
+    """
+
+    def __init__(self, folder: Path, key: str, config: Config, *, fresh: bool, name: str = "") -> None:
+        self.folder = folder
+        self.counts = folder / COUNTS / name
+        self.key = key
+        self.config = config
+        self.fresh = fresh
+
+    def read(self) -> list[Tally] | None:
+        """The sums of all files; None without one. What could not be scored is to be tried again.
+
+        Raises:
+            UserError: a file is damaged, or of other weights, images or another protocol.
+        """
+        if self.fresh:
+            shutil.rmtree(self.counts, ignore_errors=True)
+        sums: list[Tally] | None = None
+        for path in sorted(self.counts.glob("[0-9]*.npz")):
+            try:
+                tallies, key = _read(path)
+            except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+                raise UserError(f"{path}: damaged ({error}); remove it, and its images are scored again") from None
+            if key != self.key:
+                raise UserError(
+                    f"resume={self.folder}: there {key} was scored, here it is {self.key}; name another output folder"
+                )
+            sums = tallies if sums is None else [each + more for each, more in zip(sums, tallies, strict=True)]
+        return sums
+
+    def write(self, tallies: Sequence[Tally], start: int, rank: int) -> None:
+        """In the place of what this process has written since the start, which was after `start` images."""
+        if not any(len(tally.places) for tally in tallies):
+            return
+        arrays: dict[str, Any] = {"key": self.key, "labellers": len(tallies)}
+        for at, tally in enumerate(tallies):
+            arrays |= {f"{at}.{name}": values for name, values in _arrays(tally).items()}
+        self.counts.mkdir(parents=True, exist_ok=True)
+        if rank == 0:
+            save_config(self.folder, self.config)
+        with whole_file(self.counts / f"{start:07d}-{rank}.npz") as temporary:
+            np.savez_compressed(temporary, **arrays)
+
+
+class _Counting:
+    """Adds images up, on the device but for what threads of the CPU count."""
+
+    def __init__(
+        self, num_classes: int, trimap_widths: Sequence[int] | None, device: torch.device, stack: ExitStack
+    ) -> None:
+        self.problems: dict[int, str] = {}
+        self._device = device
+        self._matrix = ConfusionMatrix(num_classes, device)
+        self._reliability = ReliabilityHistogram(num_classes, device=device)
+        self._counter = None if trimap_widths is None else stack.enter_context(Counter(num_classes, trimap_widths))
+        self._confident = False
+        self._places: list[int] = []
+        self._areas: list[Tensor] = []
+
+    def add(self, place: int, sample: Sample, prediction: Prediction | UserError) -> None:
+        if isinstance(prediction, UserError):
+            self.problems[place] = str(prediction)
+            return
+        assert sample.label is not None  # the data set has masks
+        truth = to_device(sample.label, self._device)
+        self._areas.append(areas(self._matrix.update(truth, prediction.labels)))
+        self._places.append(place)
+        if prediction.confidence is not None:
+            self._confident = True
+            self._reliability.update(truth, prediction.labels, prediction.confidence)
+        if self._counter is not None:
+            self._counter.add(sample.label, prediction.labels)
+
+    def compute(self) -> Tally:
+        """Waits for the device and the threads."""
+        matrix = self._matrix.compute()
+        return Tally(
+            np.array(self._places, np.int64),
+            torch.stack(self._areas).cpu().numpy() if self._areas else np.empty((0, 3, len(matrix)), np.int64),
+            matrix,
+            dict(self.problems),
+            None if self._counter is None else self._counter.compute(),
+            self._reliability.compute() if self._confident else None,
+        )
+
+
+def areas(counts: Tensor) -> Tensor:
+    """Of an image's K x K counts 3 x K pixels: right, true and predicted."""
+    return torch.stack([counts.diagonal(), counts.sum(1), counts.sum(0)])
+
+
+PARTS = {"boundary": BoundaryCounts, "components": ComponentCounts, "reliability": Reliability}
+"""Classes of nothing but arrays."""
+
+
+def _arrays(tally: Tally) -> dict[str, npt.NDArray[Any]]:
+    parts: dict[str, object] = {"reliability": tally.reliability}
+    if tally.counts is not None:
+        parts |= {"boundary": tally.counts.boundary, "components": tally.counts.components}
+    return {"places": tally.places, "areas": tally.areas, "matrix": tally.matrix} | {
+        f"{part}.{each.name}": getattr(value, each.name)
+        for part, value in parts.items()
+        if value is not None
+        for each in fields(PARTS[part])
+    }
+
+
+def _read(path: Path) -> tuple[list[Tally], str]:
+    """Raises:
+    OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error: no file that `Kept.write` has left.
+    """
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file.items())
+
+    def part(at: int, name: str) -> Any:
+        begin = f"{at}.{name}."
+        values = {key.removeprefix(begin): array for key, array in arrays.items() if key.startswith(begin)}
+        return PARTS[name](**values) if values else None
+
+    def tally(at: int) -> Tally:
+        places, areas, matrix = (arrays[f"{at}.{name}"] for name in ("places", "areas", "matrix"))
+        boundary, components = part(at, "boundary"), part(at, "components")
+        counts = None if boundary is None else Counts(boundary, components)
+        return Tally(places, areas, matrix, {}, counts, part(at, "reliability"))
+
+    return [tally(at) for at in range(int(arrays["labellers"]))], str(arrays["key"])
+
+
+def _sum(parts: Iterable[T | None]) -> T | None:
+    there: list[Any] = [each for each in parts if each is not None]
+    return reduce(add, there) if there else None

@@ -1,0 +1,229 @@
+"""An evaluation that is broken off goes on where it was, and ends as one that was not."""
+
+import json
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from segapp.classes import VOC_CLASSES
+from segapp.cli import run_tool
+from segapp.data.dataset import Sample, SegmentationDataset
+from segapp.data.shapes import SHAPES_CLASSES, make_shapes
+from segapp.data.voc import voc_layout
+from segapp.distributed import ALONE, Processes
+from segapp.errors import UserError
+from segapp.evaluation import tally
+from segapp.evaluation.evaluate import EvalConfig, Evaluation, evaluate
+from segapp.evaluation.metrics import metrics
+from segapp.evaluation.tally import Kept
+from segapp.inference.predictor import Prediction, Predictor
+from segapp.tasks.evaluate import evaluate_and_report
+from tests.test_evaluation import Thread, label
+
+CONFIG = EvalConfig(batch_size=2, classes=None, examples=0, detailed=True, trimap_widths=(1, 3))
+Capture = pytest.CaptureFixture[str]
+Make = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is counted is kept after each batch."""
+    monkeypatch.setattr(tally, "KEEP_EVERY", 0)
+    monkeypatch.setattr(tally, "KEEP_SHARE", 1e9)
+
+
+@pytest.fixture(scope="module")
+def dataset(shapes_root: Path) -> SegmentationDataset:
+    return voc_layout(shapes_root, "train", SHAPES_CLASSES, "shapes")
+
+
+class Labels:
+    """Ends the program at the image after `until`."""
+
+    def __init__(self, until: int = 1000) -> None:
+        self.until = until
+        self.seen: list[str] = []
+
+    def __call__(self, samples: Sequence[Sample]) -> Sequence[Prediction | UserError]:
+        if len(self.seen) >= self.until:
+            raise KeyboardInterrupt
+        self.seen += [sample.id for sample in samples]
+        return label(samples)
+
+
+def score(
+    dataset: SegmentationDataset, labels: Labels, folder: Path | None, *, fresh: bool = False, key: str = "a",
+    processes: Processes = ALONE,
+) -> Evaluation:  # fmt: skip
+    kept = None if folder is None else Kept(folder, key, CONFIG, fresh=fresh)
+    return evaluate(dataset, labels, protocol="", config=CONFIG, workers=0, processes=processes, kept=kept)
+
+
+def told(evaluation: Evaluation) -> str:
+    return json.dumps(metrics(evaluation, CONFIG))
+
+
+@pytest.mark.parametrize("until", [2, 4, 6])
+def test_it_ends_as_an_unbroken_one(until: int, dataset: SegmentationDataset, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        score(dataset, Labels(until), tmp_path)
+    rest = Labels()
+    resumed = score(dataset, rest, tmp_path)
+    scored = [id for id in list(dataset.ids)[:until] if not id.endswith("1")]
+    assert not set(rest.seen) & set(scored), "an image is scored twice"
+    assert {*rest.seen, *scored} == set(dataset.ids)
+    assert told(resumed) == told(score(dataset, Labels(), None))
+    again = Labels()
+    assert told(score(dataset, again, tmp_path)) == told(resumed)
+    assert all(id.endswith("1") for id in again.seen), "nothing but what could not be scored is tried again"
+
+
+def test_with_another_number_of_processes(dataset: SegmentationDataset, tmp_path: Path) -> None:
+    def start(size: int, until: int) -> list[Evaluation | BaseException]:
+        barrier, shared = threading.Barrier(size), dict[int, Any]()
+
+        def run(rank: int) -> Evaluation | BaseException:
+            try:
+                return score(dataset, Labels(until), tmp_path, processes=Thread(rank, size, 0, shared, barrier))
+            except (KeyboardInterrupt, threading.BrokenBarrierError) as error:
+                barrier.abort()
+                return error
+
+        with ThreadPoolExecutor(size) as pool:
+            return list(pool.map(run, range(size)))
+
+    assert all(isinstance(each, BaseException) for each in start(2, until=2))
+    assert len(list((tmp_path / "counts").iterdir())) == 2
+    expected = told(score(dataset, Labels(), None))
+    for each in start(3, until=1000):
+        assert isinstance(each, Evaluation)
+        assert told(each) == expected
+
+
+def test_a_new_start_forgets(dataset: SegmentationDataset, tmp_path: Path) -> None:
+    score(dataset, Labels(), tmp_path)
+    labels = Labels()
+    score(dataset, labels, tmp_path, fresh=True)
+    assert labels.seen == list(dataset.ids)
+
+
+def test_what_is_not_ones_own_is_refused(dataset: SegmentationDataset, tmp_path: Path) -> None:
+    score(dataset, Labels(), tmp_path)
+    with pytest.raises(UserError, match="there a was scored, here it is b; name another output"):
+        score(dataset, Labels(), tmp_path, key="b")
+    (path,) = (tmp_path / "counts").iterdir()
+    whole = path.read_bytes()
+    at = whole.index(b"0.areas.npy") + 60  # within what is compressed
+    flipped = whole[:at] + bytes(255 - byte for byte in whole[at : at + 9]) + whole[at + 9 :]
+    for damaged in (whole[:-100], b"", b"PK\3\4 no", flipped, whole.replace(b"0.areas", b"0.arena")):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="damaged .*; remove it, and its images are scored again"):
+            score(dataset, Labels(), tmp_path)
+    with path.open("wb") as file:
+        np.savez(file, key=np.array([{}], object))
+    with pytest.raises(UserError, match="damaged .*allow_pickle"):
+        score(dataset, Labels(), tmp_path)
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], list[int]]:
+    """Makes networks fail after so many batches; gives the numbers of images that they see."""
+    original = Predictor.predict_many
+
+    def broken(after: int | None) -> list[int]:
+        seen: list[int] = []
+
+        def predict_many(self: Predictor, images: Any, settings: Any, **options: Any) -> Any:
+            if len(seen) == after:
+                raise KeyboardInterrupt
+            seen.append(len(images))
+            return original(self, images, settings, **options)
+
+        monkeypatch.setattr(Predictor, "predict_many", predict_many)
+        return seen
+
+    return broken
+
+
+def run(output: Path, *overrides: str) -> int:
+    return run_tool("eval", "", evaluate_and_report, [f"output={output}", *overrides])
+
+
+def options(root: Path, checkpoint: Path) -> list[str]:
+    return ["data=voc2012", f"data.root={root}", f"checkpoint={checkpoint}", "device=cpu", "workers=0",
+            "eval.batch_size=1", "eval.examples=0"]  # fmt: skip
+
+
+def test_the_tool_goes_on(
+    shapes_root: Path, make_checkpoint: Make, broken: Callable[[int | None], list[int]], tmp_path: Path,
+    capsys: Capture,
+) -> None:  # fmt: skip
+    given, out = options(shapes_root, make_checkpoint(classes=VOC_CLASSES)), tmp_path / "out"
+    assert run(tmp_path / "whole", *given) == 0
+    broken(0)
+    assert run(out, *given) == 130
+    assert not out.exists(), "nothing was counted"
+    broken(2)
+    assert run(out, *given) == 130
+    assert f"what was counted is kept; resume={out} goes on" in capsys.readouterr().err
+    assert not (out / "metrics.json").exists()
+    seen = broken(None)
+    assert run_tool("eval", "", evaluate_and_report, [f"resume={out}"]) == 0
+    assert seen == [1, 1]
+    assert "going on after 2 of 4 images" in capsys.readouterr().err
+    expected = json.loads((tmp_path / "whole" / "metrics.json").read_text())
+    assert json.loads((out / "metrics.json").read_text()) == expected
+    assert (out / "per_image.csv").read_bytes() == (tmp_path / "whole" / "per_image.csv").read_bytes()
+
+    seen.clear()
+    assert run_tool("eval", "", evaluate_and_report, [f"resume={out}", "eval.examples=1"]) == 0
+    assert sum(seen) <= 2, "those to show"
+    assert run(out, *given, "resume=auto") == 0
+    for mistake, words in (
+        ("inference.flip=true", "inference.flip is False there and True here"),
+        ("eval.detailed=false", "eval.detailed is True there"),
+    ):
+        assert run(out, *given, "resume=auto", mistake) == 2
+        assert words in capsys.readouterr().err
+    assert run(out, *given, f"checkpoint={make_checkpoint('b', VOC_CLASSES, seed=1)}", "resume=auto") == 2
+    assert "name another output folder" in capsys.readouterr().err
+    assert run_tool("eval", "", evaluate_and_report, [f"resume={out}", "eval.detailed=false"]) == 2
+    assert "a resumed run keeps its config" in capsys.readouterr().err
+    assert run_tool("eval", "", evaluate_and_report, [*given, "resume=auto"]) == 2
+    assert "resume=auto needs output=DIR" in capsys.readouterr().err
+
+
+def test_table5_goes_on(
+    shapes_root: Path, make_checkpoint: Make, broken: Callable[[int | None], list[int]], tmp_path: Path
+) -> None:
+    given = [*options(shapes_root, make_checkpoint(classes=VOC_CLASSES)), "table5=true"]
+    assert run(tmp_path / "whole", *given) == 0
+    broken(6)
+    assert run(tmp_path / "out", *given) == 130
+    seen = broken(None)
+    assert run_tool("eval", "", evaluate_and_report, [f"resume={tmp_path / 'out'}"]) == 0
+    assert seen == [1, 1], "those at output stride 16 are all there"
+    assert (tmp_path / "out" / "table5.json").read_bytes() == (tmp_path / "whole" / "table5.json").read_bytes()
+
+
+def test_a_mended_image_is_scored_after_all(make_checkpoint: Make, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    make_shapes(root, train=1, val=3, height=64, width=64, seed=0)
+    given = options(root, make_checkpoint(classes=VOC_CLASSES))
+    assert run(tmp_path / "whole", *given) == 0
+    id = (root / "ImageSets" / "Segmentation" / "val.txt").read_text().split()[1]
+    image = root / "JPEGImages" / f"{id}.jpg"
+    content = image.read_bytes()
+    image.write_bytes(content[:300])
+    assert run(tmp_path / "out", *given) == 1
+    values = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (values["images"], values["complete"]) == (2, False)
+    image.write_bytes(content)
+    assert run_tool("eval", "", evaluate_and_report, [f"resume={tmp_path / 'out'}"]) == 0
+    values = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert values == json.loads((tmp_path / "whole" / "metrics.json").read_text())
