@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 from segapp import paths
 from segapp.config import Config
+from segapp.devices import keep_freed_memory
 from segapp.distributed import ALONE, Processes, is_of_another_process, rank
 from segapp.errors import LESS_MEMORY, Stopped, UserError
 from segapp.files import discarded_if_empty, output_parent, writable_folder
@@ -49,6 +50,7 @@ def run_tool(name: str, doc: str, main: Callable[[list[str]], int], argv: Sequen
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be text
+    keep_freed_memory()
     level = logging.ERROR if rank() else logging.INFO  # of a job's processes, the first one speaks
     logging.basicConfig(level=level, format="%(message)s", handlers=[ProgressHandler()], force=True)
     try:
