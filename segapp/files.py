@@ -1,5 +1,6 @@
 """Files written whole or not at all."""
 
+import hashlib
 import json
 import logging
 import os
@@ -95,6 +96,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def writable_folder(path: Path) -> Path:

@@ -221,9 +221,22 @@ def test_a_failed_tool_leaves_no_empty_folder(tmp_path: Path) -> None:
     ("overrides", "expected"),
     [
         (["experiment=smoke"], "data=shapes data.train=8 data.val=3"),
+        (["experiment=smoke", "data.seed=1"], "data=shapes data.seed=1 data.train=8 data.val=3"),
         (["data=coco_voc", "data.root=/c"], "data=coco_voc data.root=/c"),
         (["data=cityscapes", "data.root=/x y"], "data=cityscapes 'data.root=/x y'"),
         (["data=voc2012", "data.val=train", "data.cache=memory"], "data=voc2012 data.val=train"),
+        (
+            ["data=voc2012", "inference=canvas", "inference.canvas=321", "precision=bfloat16"],
+            "data=voc2012 precision=bfloat16",
+        ),
+        (
+            ["data=voc2012", "inference=full", "inference.flip=true"],
+            "data=voc2012 inference=trained inference.flip=true",
+        ),
+        (
+            ["data=voc2012", "inference=sliding", "inference.window=257", "inference.scales=[0.5,1]"],
+            "data=voc2012 inference=sliding 'inference.scales=[0.5,1.0]'",
+        ),
     ],
 )
 def test_a_run_names_the_command_that_evaluates_it_on_its_data(overrides: list[str], expected: str) -> None:
@@ -232,3 +245,5 @@ def test_a_run_names_the_command_that_evaluates_it_on_its_data(overrides: list[s
     assert command == f"uv run python tools/eval.py checkpoint=/run {expected}"
     evaluated = read_config("eval", shlex.split(command)[5:], EvalToolConfig)
     assert evaluated.data.model_dump() | {"cache": 0} == config.data.model_dump() | {"cache": 0}
+    assert evaluated.inference.resolved(config.inference.side) == config.inference  # type: ignore[arg-type]
+    assert evaluated.precision == config.precision

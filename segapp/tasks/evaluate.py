@@ -22,7 +22,7 @@ from segapp.errors import UserError
 from segapp.evaluation.bootstrap import LEVEL, RESAMPLES, Difference, miou_difference
 from segapp.evaluation.evaluate import EvalConfig, Evaluation, by_network, by_saved_masks, evaluate, warn_of_seen
 from segapp.evaluation.tally import COUNTS, Kept
-from segapp.files import write_json
+from segapp.files import sha256, write_json
 from segapp.inference.options import InferenceConfig
 from segapp.library import open_predictor
 from segapp.pages.results import print_results, write_results
@@ -206,11 +206,6 @@ def with_checkpoint(config: EvalToolConfig, path: Path) -> EvalToolConfig:
     if config.checkpoint in CATALOGUE:
         return config
     return config.model_copy(update={"checkpoint": str(path.resolve())})
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_any(images: int, problems: Sequence[str]) -> None:

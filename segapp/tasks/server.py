@@ -1,7 +1,6 @@
 """What tools/voc_server.py does."""
 
 import gzip
-import hashlib
 import json
 import logging
 import tarfile
@@ -21,7 +20,7 @@ from segapp.data.options import check_network
 from segapp.data.voc import Voc2012Config
 from segapp.devices import DeviceName, Precision
 from segapp.errors import UserError, and_more
-from segapp.files import whole_file, write_json
+from segapp.files import sha256, whole_file, write_json
 from segapp.images import image_size, read_image, read_mask, write_mask
 from segapp.inference.options import InferenceConfig
 from segapp.library import open_predictor
@@ -102,10 +101,8 @@ def label_missing(dataset: SegmentationDataset, folder: Path, made_by: Path, con
         UserError: the masks that are there were made otherwise, the checkpoint cannot be used, or an image is damaged.
     """
     checkpoint = find_checkpoint(config.checkpoint, offline=config.offline)
-    with checkpoint.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     maker = {
-        "checkpoint_sha256": digest,
+        "checkpoint_sha256": sha256(checkpoint),
         "output_stride": config.output_stride,
         "inference": config.inference.model_dump(mode="json"),
     }

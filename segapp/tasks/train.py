@@ -10,6 +10,7 @@ from segapp.devices import pick_device
 from segapp.distributed import processes, rank
 from segapp.errors import UserError
 from segapp.evaluation.evaluate import Evaluation
+from segapp.files import sha256
 from segapp.pages.results import print_results, write_results
 from segapp.pages.run import write_run_page
 from segapp.paths import CONF
@@ -63,7 +64,8 @@ def report(config: TrainConfig, output: Path, evaluation: Evaluation | None) -> 
     colour_table = None
     if evaluation is not None:
         colour_table = colour_table_miou(config) if config.colour_baseline else None
-        source = {"checkpoint": str(output / BEST), "data": evaluation.dataset}
+        best = output / BEST
+        source = {"checkpoint": str(best), "SHA-256": sha256(best), "data": evaluation.dataset}
         write_results(output, evaluation, config.eval, title=config.name, source=source, colour_table=colour_table)
     write_run_page(output)
     if evaluation is not None:
@@ -84,16 +86,30 @@ def report(config: TrainConfig, output: Path, evaluation: Evaluation | None) -> 
 
 
 def again(config: TrainConfig, output: Path) -> str:
-    """The command that evaluates the run on the same data: by the nearest of conf/data, and what differs from it."""
-    values = flat(config.data.model_dump(mode="json"))
-    commands = []
-    for choice in sorted(file.stem for file in (CONF / "data").glob("*.yaml")):
-        usual = flat(read_config("eval", [f"data={choice}"], EvalToolConfig).data.model_dump(mode="json"))
+    """The command that evaluates the run on the same data in the same way."""
+    shown = config.inference.model_dump(mode="json") | {
+        config.inference.key: "trained"
+    }  # the checkpoint knows its side
+    inference = _nearest("inference", shown, "kind")
+    words = [
+        f"checkpoint={output}",
+        *_nearest("data", config.data.model_dump(mode="json"), "name"),
+        *(inference if inference != ["inference=trained"] else []),
+        *([f"precision={config.precision}"] if config.precision != "auto" else []),
+    ]
+    return f"uv run {shlex.join(['python', 'tools/eval.py', *words])}"
+
+
+def _nearest(group: str, given: dict[str, Any], kind: str) -> list[str]:
+    """The choice of conf/GROUP for tools/eval.py that has the same `kind`, and what differs from it least."""
+    values = flat(given)
+    choices = []
+    for choice in sorted(file.stem for file in (CONF / group).glob("*.yaml")):
+        usual = flat(read_config("eval", [f"{group}={choice}"], EvalToolConfig).model_dump(mode="json")[group])
         changed = [key for key, value in values.items() if key not in UNSCORED and value != usual.get(key)]
-        if usual["name"] == config.data.name:
-            commands.append([f"data={choice}", *(f"data.{key}={_typed(values[key])}" for key in changed)])
-    nearest = min(commands, key=len)
-    return f"uv run {shlex.join(['python', 'tools/eval.py', f'checkpoint={output}', *nearest])}"
+        if usual[kind] == given[kind]:
+            choices.append([f"{group}={choice}", *(f"{group}.{key}={_typed(values[key])}" for key in changed)])
+    return min(choices, key=lambda words: (len(words), len(" ".join(words))))
 
 
 UNSCORED = ("cache", "sampler", "download")
@@ -104,7 +120,9 @@ def _typed(value: Any) -> str:
     """A value as Hydra reads it."""
     if isinstance(value, list):
         return f"[{','.join(map(_typed, value))}]"
-    return {None: "null", True: "true", False: "false"}.get(value, str(value))
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 LEFTOVERS = {"config.yaml", "environment.json", "log.txt", "metrics.jsonl", "tensorboard"}
