@@ -221,7 +221,7 @@ def test_a_failed_tool_leaves_no_empty_folder(tmp_path: Path) -> None:
     ("overrides", "expected"),
     [
         (["experiment=smoke"], "data=shapes data.train=8 data.val=3"),
-        (["experiment=smoke", "data.seed=1"], "data=shapes data.seed=1 data.train=8 data.val=3"),
+        (["experiment=smoke", "data.seed=1"], "data=shapes data.train=8 data.val=3 data.seed=1"),
         (["data=coco_voc", "data.root=/c"], "data=coco_voc data.root=/c"),
         (["data=cityscapes", "data.root=/x y"], "data=cityscapes 'data.root=/x y'"),
         (["data=voc2012", "data.val=train", "data.cache=memory"], "data=voc2012 data.val=train"),
