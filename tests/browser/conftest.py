@@ -1,4 +1,4 @@
-"""A real browser, one a module; the pages, made once a module; and a tab that lets nothing pass unseen."""
+"""A real browser, one a module; the pages, made once a module; and what lets nothing of a visit pass unseen."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, sync_playwright
 
 from tests.browser.make import make_pages
 
@@ -34,32 +34,39 @@ def pages(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         return make_pages(tmp_path_factory.mktemp("pages"))
 
 
+@pytest.fixture(scope="module")
+def tab(browser: Browser) -> Page:
+    return browser.new_page(offline=True)
+
+
 @pytest.fixture
-def visit(browser: Browser, pages: dict[str, Path]) -> Iterator[Open]:
-    """Opens pages by name; fails if one then asks for anything but itself, or has any error or message."""
+def visit(tab: Page, pages: dict[str, Path]) -> Iterator[Open]:
+    """Opens a page by name; fails if it then asks for anything but itself, or has any error or message."""
     seen: list[str] = []
-    tabs: list[Page] = []
+    addresses = {path.as_uri() for path in pages.values()}
+
+    def on_request(request: Request) -> None:
+        if request.url not in addresses and not request.url.startswith("data:"):
+            seen.append(f"asks for {request.url}")
+
+    def on_console(message: ConsoleMessage) -> None:
+        seen.append(f"console: {message.text}")
+
+    def on_error(error: Error) -> None:
+        seen.append(f"exception: {error}")
 
     def visit(name: str, width: int = 1280, scheme: Literal["light", "dark"] = "light") -> Page:
-        address = pages[name].as_uri()
-        tab = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme, offline=True)
-        tabs.append(tab)
-
-        def on_request(request: Request) -> None:
-            if request.url != address and not request.url.startswith("data:"):
-                seen.append(f"asks for {request.url}")
-
-        def on_console(message: ConsoleMessage) -> None:
-            seen.append(f"console: {message.text}")
-
-        tab.on("request", on_request)
-        tab.on("console", on_console)
-        tab.on("pageerror", lambda error: seen.append(f"exception: {error}"))
         tab.set_default_timeout(5000)
-        tab.goto(address)
+        tab.set_viewport_size({"width": width, "height": 800})
+        tab.emulate_media(media="null", color_scheme=scheme)
+        tab.goto(pages[name].as_uri())
         return tab
 
+    tab.on("request", on_request)
+    tab.on("console", on_console)
+    tab.on("pageerror", on_error)
     yield visit
-    for tab in tabs:
-        tab.close()
+    tab.remove_listener("request", on_request)
+    tab.remove_listener("console", on_console)
+    tab.remove_listener("pageerror", on_error)
     assert not seen

@@ -68,7 +68,7 @@ def make_evaluation(dataset: SegmentationDataset) -> Evaluation:
             labels.append(UserError(EVIL) if sample.id == dataset.ids[IMAGES - 2] else torch.from_numpy(moved))
         return labels
 
-    config = CONFIG.model_copy(update={"trimap_widths": (1, 2, 4, 8, 12, 16)})
+    config = CONFIG.model_copy(update={"examples": 7, "trimap_widths": (1, 2, 4, 8, 12, 16)})
     return evaluate(dataset, label, protocol=f"moved, {EVIL_SCRIPT}", config=config, workers=0)
 
 
