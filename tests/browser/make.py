@@ -7,7 +7,6 @@ from typing import get_args
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from segapp.classes import voc_palette
 from segapp.data.audit import Finding, Role, choose_pictures, find, look_at, verdict
@@ -16,6 +15,7 @@ from segapp.data.strings import Strings
 from segapp.errors import UserError
 from segapp.evaluation.evaluate import Evaluation, evaluate
 from segapp.images import write_mask
+from segapp.inference.predictor import Prediction
 from segapp.pages.audit import write_audit
 from segapp.pages.compare import write_comparison
 from segapp.pages.history import read_run
@@ -59,14 +59,15 @@ def make_dataset(folder: Path, role: Role) -> SegmentationDataset:
 def make_evaluation(dataset: SegmentationDataset) -> Evaluation:
     """Of a prediction that lies a little beside the truth, and misses one class wholly."""
 
-    def label(samples: Sequence[Sample]) -> list[Tensor | UserError]:
-        labels: list[Tensor | UserError] = []
+    def label(samples: Sequence[Sample]) -> list[Prediction | UserError]:
+        found: list[Prediction | UserError] = []
         for sample in samples:
             assert sample.label is not None
             moved = np.roll(sample.label, 3, axis=1)
             moved[(moved == 255) | (moved == 9)] = 0
-            labels.append(UserError(EVIL) if sample.id == dataset.ids[IMAGES - 2] else torch.from_numpy(moved))
-        return labels
+            lost = sample.id == dataset.ids[IMAGES - 2]
+            found.append(UserError(EVIL) if lost else Prediction(torch.from_numpy(moved)))
+        return found
 
     config = CONFIG.model_copy(update={"examples": 7, "trimap_widths": (1, 2, 4, 8, 12, 16)})
     return evaluate(dataset, label, protocol=f"moved, {EVIL_SCRIPT}", config=config, workers=0)
