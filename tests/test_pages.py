@@ -8,14 +8,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import scipy.ndimage
 from PIL import Image
 
 from segapp.classes import voc_palette
+from segapp.data.shapes import SHAPES_CLASSES
+from segapp.data.voc import voc_layout
 from segapp.evaluation.confusion import Scores
 from segapp.evaluation.evaluate import Example
 from segapp.pages.grid import picture_grid
 from segapp.pages.kit import MAX_SIDE, data_uri, render
 from segapp.pages.report import write_report
+from segapp.pages.results import write_results
+from tests.test_evaluation import CONFIG, scored
 
 CLASSES = ("road", "<script>alert(1)</script>", "tree & bush", "unseen")
 MATRIX = np.array([[6, 2, 0, 0], [1, 3, 0, 0], [0, 4, 4, 0], [0, 0, 0, 0]])
@@ -163,6 +168,27 @@ def test_report_pictures(tmp_path: Path) -> None:
     assert wrong[0] > 200
     assert wrong[1:].max() < 100
     assert 120 < ignored.mean() < 180
+
+
+def test_report_draws_iou_and_recall_over_the_mean_area_of_things(shapes_root: Path, tmp_path: Path) -> None:
+    dataset = voc_layout(shapes_root, "train", SHAPES_CLASSES, "shapes")
+    write_results(tmp_path, scored(dataset), CONFIG, title="shapes", source={})
+    page = Page(tmp_path / "report.html")
+    areas: list[int] = []
+    for sample in (dataset[index] for index in range(len(dataset))):
+        if sample.id.endswith("1"):
+            continue  # not scored
+        for index in range(len(SHAPES_CLASSES)):
+            parts, _ = scipy.ndimage.label(sample.label == index, np.ones((3, 3)))
+            areas += np.bincount(parts.ravel())[1:].tolist()
+    buckets = np.digitize(areas, [(2**power) ** 2 for power in range(2, 9)])
+    means = [float(np.mean(np.array(areas)[buckets == bucket])) for bucket in sorted(set(buckets.tolist()))]
+    table = [[float(row[at].strip("%")) / 100 for row in page.tables["by-size"][1:]] for at in (2, 4)]
+    assert len(means) >= 3
+    plot = page.source.partition("IoU and recall by size")[2]
+    dots = [(float(x.replace(",", "")), float(y)) for x, y in re.findall(r"<title>([\d,.]+): ([\d.]+)</title>", plot)]
+    assert [x for x, _ in dots] == pytest.approx(2 * means, rel=1e-3)
+    assert [y for _, y in dots] == pytest.approx([*table[0], *table[1]], abs=1e-4)
 
 
 def test_report_without_a_single_scored_pixel(tmp_path: Path) -> None:

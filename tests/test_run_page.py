@@ -103,14 +103,15 @@ class Classed(Page):
                 axes = [float(each) for each in (attributes["data-axes"] or "").split()]
                 lines = found.setdefault(name, [])
             elif tag == "path" and (attributes.get("class") or "").startswith("line"):
-                left, right, bottom, top, x0, x1, y0, y1, log = axes
+                left, right, bottom, top, x0, x1, y0, y1, log_x, log_y = axes
                 points = []
                 for across, down in re.findall(r"[ML]([-\d.]+) ([-\d.]+)", attributes["d"] or ""):
                     assert left - 0.01 <= float(across) <= right + 0.01
                     assert top - 0.01 <= float(down) <= bottom + 0.01
                     part = (bottom - float(down)) / (bottom - top)
-                    value = y0 * (y1 / y0) ** part if log else y0 + part * (y1 - y0)
-                    points.append((x0 + (float(across) - left) / (right - left) * (x1 - x0), value))
+                    value = y0 * (y1 / y0) ** part if log_y else y0 + part * (y1 - y0)
+                    part = (float(across) - left) / (right - left)
+                    points.append((x0 * (x1 / x0) ** part if log_x else x0 + part * (x1 - x0), value))
                 lines.append(points)
         return found
 
@@ -403,6 +404,21 @@ def test_axes_hold_every_value_and_have_few_round_ticks(values: list[float], fro
     assert len(drawn.lines[0].dots) == len(finite)
     for _, down in re.findall(r"[ML]([-\d.]+) ([-\d.]+)", drawn.lines[0].path):
         assert FRAME.top - 0.01 <= float(down) <= FRAME.bottom + 0.01
+
+
+@pytest.mark.parametrize("x", [[1.0], [100.0], [150.0, math.nan], [4.0, 64.0, 1e5], [3.0, 3.5], [1e-6, 2.0, 1e9]])
+def test_a_logarithmic_x_axis_spaces_equal_ratios_equally(x: list[float]) -> None:
+    drawn = chart("x", [Line(np.array(x), np.ones(len(x)), marked=True)], log_x=True)
+    assert drawn is not None
+    assert 2 <= len(drawn.x.ticks) <= 8
+    assert all(drawn.x.low * (1 - 1e-9) <= value <= drawn.x.high * (1 + 1e-9) for value, _ in drawn.x.ticks)
+    finite = [value for value in x if not math.isnan(value)]
+    across = [float(each) for each in re.findall(r"[ML]([-\d.]+) ", drawn.lines[0].path)]
+    parts = [math.log(value / drawn.x.low) / math.log(drawn.x.high / drawn.x.low) for value in finite]
+    assert all(0 <= part <= 1 for part in parts)
+    assert across == pytest.approx([FRAME.left + part * (FRAME.right - FRAME.left) for part in parts], abs=0.01)
+    log_x, log_y = drawn.axes.split()[-2:]
+    assert (log_x, log_y) == ("1", "0")
 
 
 def test_ticks_and_figures() -> None:

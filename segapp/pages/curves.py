@@ -89,22 +89,33 @@ class Chart:
     x_ticks: list[tuple[str, str]]
     y_ticks: list[tuple[str, str]]
     lines: list[Drawn]
+    about: str
     frame: Frame = FRAME
 
     @property
     def axes(self) -> str:
-        """What turns the drawing's units into values again: frame, ends of x, ends of y, whether y is logarithmic."""
+        """What turns the drawing's units into values again: frame, ends of x and y, whether they are logarithmic."""
         frame = (self.frame.left, self.frame.right, self.frame.bottom, self.frame.top)
-        values = (*frame, self.x.low, self.x.high, self.y.low, self.y.high, self.y.log)
+        values = (*frame, self.x.low, self.x.high, self.y.low, self.y.high, self.x.log, self.y.log)
         return " ".join(f"{value:.10g}" for value in values)
 
 
 def chart(
-    title: str, lines: Sequence[Line], *, x_name: str = "iteration", note: str = "", from_zero: bool = True
+    title: str,
+    lines: Sequence[Line],
+    *,
+    x_name: str = "iteration",
+    note: str = "",
+    about: str = "",
+    log_x: bool = False,
+    from_zero: bool = True,
 ) -> Chart | None:
     """One plot with all lines, those without a finite value left out; None if no line is left.
 
     Args:
+        note: a figure or two, beside the title.
+        about: what the plot shows, below it.
+        log_x: the x axis is logarithmic, and does not begin at 0; all x are above 0.
         from_zero: the y axis begins at 0 at the latest, unless it is logarithmic.
     """
     lines = [line for line in lines if np.isfinite(line.y[np.isfinite(line.x)]).any()]
@@ -112,7 +123,7 @@ def chart(
         return None
     x_values = np.concatenate([line.x for line in lines])
     y_values = np.concatenate([line.y for line in lines])
-    x = x_axis(float(np.nanmax(x_values)))
+    x = x_axis(float(np.nanmin(x_values)), float(np.nanmax(x_values)), log=log_x)
     y = y_axis(y_values[np.isfinite(y_values)], from_zero=from_zero)
     drawn = [_draw(line, x, y) for line in lines]
     return Chart(
@@ -124,11 +135,14 @@ def chart(
         [(f"{_across(x, value):.1f}", text) for value, text in x.ticks],
         [(f"{_down(y, value):.1f}", text) for value, text in y.ticks],
         _labels_apart(drawn),
+        about,
     )
 
 
-def x_axis(high: float) -> Axis:
-    """From 0 to the last value."""
+def x_axis(low: float, high: float, *, log: bool) -> Axis:
+    """From 0 to the last value, or logarithmic from the first on."""
+    if log:
+        return _log_axis(low, high) if low < high else _log_axis(low / 2, high * 2)
     high = high if high > 0 else 1.0
     return Axis(0, high, [(value, short(value)) for value in round_ticks(0, high)])
 

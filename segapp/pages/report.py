@@ -60,7 +60,8 @@ def write_report(
         ("Mean Dice", float(mean(scores.per_class_dice)), ""),
         *figures,
     ]
-    curve, sizes, boundary_iou = None, [], None
+    charts: list[Chart | None] = []
+    sizes, boundary_iou = [], None
     if details is not None:
         boundary = details.counts.boundary
         boundary_iou = boundary.per_class_iou
@@ -68,7 +69,8 @@ def write_report(
             ("Boundary IoU", float(mean(boundary_iou)), "within 2 % of the diagonal of a contour"),
             ("Boundary F-score", float(mean(boundary.per_class_f)), "tolerance 0.75 % of the diagonal"),
         ]
-        curve, sizes = _trimap(details.widths, boundary.trimap_miou), _sizes(details.counts.components)
+        charts = [_trimap(details.widths, boundary.trimap_miou), _by_size(details.counts.components)]
+        sizes = _sizes(details.counts.components)
     render(
         "report.html.j2",
         path,
@@ -76,7 +78,7 @@ def write_report(
         miou=scores.miou,
         interval=None if details is None else details.interval,
         figures=figures,
-        curve=curve,
+        charts=[each for each in charts if each],
         sizes=sizes,
         protocol=protocol,
         images=images,
@@ -110,7 +112,19 @@ def write_report(
 def _trimap(widths: Sequence[int], mious: Floats) -> Chart | None:
     """Like Figure 5 of arXiv:1802.02611."""
     line = Line(np.array(widths, float), mious, marked=True)
-    return chart("mIoU near void", [line], x_name="pixels from void, up to", from_zero=False)
+    about = "Over the pixels within so many of the labels' void, which outlines things (arXiv:1802.02611, Figure 5)."
+    return chart("mIoU near void", [line], x_name="pixels from void, up to", about=about, from_zero=False)
+
+
+def _by_size(counts: ComponentCounts) -> Chart | None:
+    """A point a bucket of areas, at their mean area."""
+    areas = ratio(counts.pixels.sum(0), counts.components.sum(0))
+    lines = [
+        Line(areas, mean(counts.iou), "IoU", "c0", marked=True),
+        Line(areas, mean(counts.recall), "recall", "c1 d1", marked=True),
+    ]
+    about = "Of the truth's connected areas, mean over the classes; the table below has the figures."
+    return chart("IoU and recall by size", lines, x_name="pixels of an area", about=about, log_x=True)
 
 
 def _sizes(counts: ComponentCounts) -> list[dict[str, object]]:
