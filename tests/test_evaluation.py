@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from torchmetrics.functional.classification import multiclass_f1_score, multiclass_precision, multiclass_recall
 
 from segapp.data.dataset import Sample, SegmentationDataset
-from segapp.data.shapes import SHAPES_CLASSES
+from segapp.data.shapes import SHAPES_CLASSES, make_shapes
 from segapp.data.voc import voc_layout
 from segapp.distributed import ALONE, Processes
 from segapp.errors import UserError
@@ -229,3 +229,25 @@ def test_page_shows_the_details(evaluation: Evaluation, tmp_path: Path) -> None:
         assert not number or f'<td class="number">{number}</td><td class="number">{iou:.2%}</td>' in page
     for name, example in evaluation.worst.items():
         assert f"{name}: {example.id}" in page
+
+
+def test_examples_of_large_images_are_reduced(tmp_path: Path) -> None:
+    """And their figures are those of the images as they are."""
+    make_shapes(tmp_path / "set", train=1, val=1, height=600, width=1200, seed=0)
+    large = voc_layout(tmp_path / "set", "val", SHAPES_CLASSES, "large")
+    labelled: list[str] = []
+
+    def once(samples: Sequence[Sample]) -> list[Prediction | UserError]:
+        labelled.extend(sample.id for sample in samples)
+        return [Prediction(torch.from_numpy(guess(sample))) for sample in samples]
+
+    found = evaluate(large, once, protocol="", config=CONFIG, workers=0)
+    assert len(labelled) == 2, "once to count, and once to show, whatever it is an example of"
+    assert len(found.worst) == 3
+    for shown in (*found.examples, *found.worst.values()):
+        assert shown.image.shape == (512, 1024, 3)
+        assert shown.truth.shape == shown.prediction.shape == (512, 1024)
+        assert shown.per_class_iou == pytest.approx(found.scores.per_class_iou, nan_ok=True)
+        assert shown.miou == pytest.approx(found.scores.miou)
+        assert shown.image.mean() == pytest.approx(large[0].image.mean(), abs=1)
+        assert set(np.unique(shown.truth)) <= {*range(len(large.classes)), 255}

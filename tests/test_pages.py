@@ -33,7 +33,7 @@ def example(height: int = 40, width: int = 60, name: str = "one") -> Example:
     truth[:, : width // 2] = 1
     truth[-2:] = 255
     image = np.full((height, width, 3), 240, np.uint8)
-    return Example(name, image, truth, np.ones((height, width), np.uint8), 0.25)
+    return Example(name, image, truth, np.ones((height, width), np.uint8), 0.25, np.full(4, 0.25))
 
 
 class Page(HTMLParser):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Self
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -18,13 +19,16 @@ from segapp.data.splits import overlapping
 from segapp.distributed import ALONE, Processes
 from segapp.errors import UserError
 from segapp.evaluation.bootstrap import Areas
-from segapp.evaluation.confusion import ConfusionMatrix, Scores, ratio
+from segapp.evaluation.confusion import ConfusionMatrix, Floats, Scores, ratio
 from segapp.evaluation.details import Details
 from segapp.evaluation.tally import Kept, Labeller, areas, count
 from segapp.images import read_mask
 from segapp.inference.predictor import Prediction, Predictor
 
 log = logging.getLogger(__name__)
+
+SHOWN_SIDE = 1024
+"""Pixels: dozens of examples of any size are kept."""
 
 
 class EvalConfig(Config):
@@ -51,10 +55,13 @@ class EvalConfig(Config):
 
 @dataclass(frozen=True)
 class Example:
-    """One scored image.
+    """One scored image, made smaller if need be: no side above SHOWN_SIDE.
 
-    image: H x W x 3 RGB; truth and prediction: H x W class indices, truth 255 where ignored;
-    miou: mean IoU over this image's classes in [0, 1], or NaN.
+    Attributes:
+        image: H x W x 3 RGB.
+        truth, prediction: H x W class indices, truth 255 where ignored.
+        miou: mean IoU over this image's classes in [0, 1], or NaN; at the image's own size.
+        per_class_iou: K, likewise.
     """
 
     id: str
@@ -62,6 +69,7 @@ class Example:
     truth: npt.NDArray[np.uint8]
     prediction: npt.NDArray[np.uint8]
     miou: float
+    per_class_iou: Floats
 
 
 @dataclass(frozen=True)
@@ -155,9 +163,15 @@ def evaluate(
     examples: list[Example] = []
     worst: dict[str, Example] = {}
     if processes.main:
-        examples = show(dataset, label, [places[at] for at in _chosen(image_mious(tally.areas), config.examples)])
-        for name, at in _worst(tally.areas, scores, config.examples if config.detailed else 0).items():
-            worst |= zip([name], show(dataset, label, [places[at]]), strict=False)
+        chosen = _chosen(image_mious(tally.areas), config.examples)
+        of_classes = _worst(tally.areas, scores, config.examples if config.detailed else 0)
+        shown = {
+            at: example
+            for at in dict.fromkeys([*chosen, *of_classes.values()])
+            for example in show(dataset, label, [places[at]])
+        }
+        examples = [shown[at] for at in chosen if at in shown]
+        worst = {name: shown[at] for name, at in of_classes.items() if at in shown}
     problems = list(tally.problems.values())
     return Evaluation(dataset.name, scores, len(places), problems, protocol, examples, worst, details)
 
@@ -174,10 +188,23 @@ def show(dataset: SegmentationDataset, label: Labeller, indices: Iterable[int]) 
         if sample.label is None or isinstance(prediction, UserError):
             continue
         truth, found = torch.from_numpy(sample.label), prediction.labels.cpu()
-        counts = ConfusionMatrix(len(dataset.classes)).update(truth, found)
-        miou = float(image_mious(areas(counts)[None].numpy())[0])
-        examples.append(Example(sample.id, sample.image, sample.label, found.numpy(), miou))
+        matrix = ConfusionMatrix(len(dataset.classes))
+        miou = float(image_mious(areas(matrix.update(truth, found))[None].numpy())[0])
+        ious = Scores(dataset.classes, matrix.compute()).per_class_iou
+        pictures = _reduced(sample.image), _reduced(sample.label), _reduced(found.numpy())
+        examples.append(Example(sample.id, *pictures, miou, ious))
     return examples
+
+
+def _reduced(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """H x W x 3 RGB, or H x W indices."""
+    height, width = picture.shape[:2]
+    scale = SHOWN_SIDE / max(height, width)
+    if scale >= 1:
+        return picture
+    kind = cv2.INTER_AREA if picture.ndim == 3 else cv2.INTER_NEAREST
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(picture, size, interpolation=kind)  # type: ignore[return-value]
 
 
 def check_labelled(dataset: SegmentationDataset) -> None:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import numpy as np
 from PIL import Image
 
-from segapp.classes import IGNORE_INDEX
+from segapp.evaluation.calibration import Reliability
 from segapp.evaluation.components import AREAS, ComponentCounts
 from segapp.evaluation.confusion import Floats, Scores, mean, ratio
 from segapp.evaluation.details import Details
@@ -71,6 +71,11 @@ def write_report(
         ]
         charts = [_trimap(details.widths, boundary.trimap_miou), _by_size(details.counts.components)]
         sizes = _sizes(details.counts.components)
+        if details.reliability is not None:
+            figures.append(
+                ("Calibration error", details.reliability.ece, "confidence less accuracy, the lower the better")
+            )
+            charts.append(_calibration(details.reliability))
     render(
         "report.html.j2",
         path,
@@ -101,7 +106,7 @@ def write_report(
         examples=[_shown(example, scores.classes, palette) for example in examples],
         worst=[
             _shown(example, scores.classes, palette)
-            | {"class": name, "iou": _iou(example, scores.classes.index(name))}
+            | {"class": name, "iou": float(example.per_class_iou[scores.classes.index(name)])}
             for name, example in worst.items()
         ],
         provenance=provenance,
@@ -127,6 +132,16 @@ def _by_size(counts: ComponentCounts) -> Chart | None:
     return chart("IoU and recall by size", lines, x_name="pixels of an area", about=about, log_x=True)
 
 
+def _calibration(reliability: Reliability) -> Chart | None:
+    """A point a bin that has pixels, at their mean confidence."""
+    lines = [
+        Line(reliability.mean_confidence, reliability.accuracy, "right", "c0", marked=True),
+        Line(np.array([0.0, 1.0]), np.array([0.0, 1.0]), "as right as sure", "c1 d1"),
+    ]
+    about = "The share of the pixels that are right by the probability of their label; below the line, too sure of it."
+    return chart("Accuracy by confidence", lines, x_name="probability of the label", about=about)
+
+
 def _sizes(counts: ComponentCounts) -> list[dict[str, object]]:
     """A row a bucket of areas that has any components."""
     sides = [round(area**0.5) for area in AREAS]
@@ -136,12 +151,6 @@ def _sizes(counts: ComponentCounts) -> list[dict[str, object]]:
     return [
         {"name": name, "number": number, "iou": iou, "recall": recall} for name, number, iou, recall in rows if number
     ]
-
-
-def _iou(example: Example, index: int) -> float:
-    """Of one class in one image."""
-    true, found = example.truth == index, (example.prediction == index) & (example.truth != IGNORE_INDEX)
-    return float(ratio(np.count_nonzero(true & found), np.count_nonzero(true | found)))
 
 
 def _shown(example: Example, classes: Sequence[str], palette: Array) -> dict[str, object]:

@@ -87,9 +87,8 @@ def report(config: TrainConfig, output: Path, evaluation: Evaluation | None) -> 
 
 def again(config: TrainConfig, output: Path) -> str:
     """The command that evaluates the run on the same data in the same way."""
-    shown = config.inference.model_dump(mode="json") | {
-        config.inference.key: "trained"
-    }  # the checkpoint knows its side
+    known = {config.inference.key: "trained"}  # by the checkpoint
+    shown = config.inference.model_dump(mode="json") | known
     inference = _nearest("inference", shown, "kind")
     words = [
         f"checkpoint={output}",
