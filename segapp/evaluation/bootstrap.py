@@ -46,7 +46,9 @@ class Difference:
 def miou_interval(areas: Areas, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0) -> Interval:
     """The mIoU in [0, 1] with its percentile interval of probability `level`.
 
-    A class without a union in a resample is left out of that resample's mean, as in `Scores.miou`.
+    A class without a union in a resample is left out of that resample's mean, as in `Scores.miou`. That skews the
+    interval where a poor class is in few images; giving it its own IoU there would make the interval half as wide, but
+    too narrow: in a simulation of 100 images, two of them with the class, it held the truth 91 times of 100, not 93.
 
     Args:
         areas: N x 3 x K of the classes over which the mean is taken; ignored pixels are in none of them.
