@@ -107,9 +107,12 @@ def test_with_another_number_of_processes(dataset: SegmentationDataset, tmp_path
 
 def test_a_new_start_forgets(dataset: SegmentationDataset, tmp_path: Path) -> None:
     score(dataset, Labels(), tmp_path)
+    own = tmp_path / "counts" / "own.npz"
+    own.touch()
     labels = Labels()
     score(dataset, labels, tmp_path, fresh=True)
     assert labels.seen == list(dataset.ids)
+    assert own.exists(), "a user's own file"
 
 
 def test_what_is_not_ones_own_is_refused(dataset: SegmentationDataset, tmp_path: Path) -> None:
@@ -124,6 +127,11 @@ def test_what_is_not_ones_own_is_refused(dataset: SegmentationDataset, tmp_path:
         path.write_bytes(damaged)
         with pytest.raises(UserError, match="damaged .*; remove it, and its images are scored again"):
             score(dataset, Labels(), tmp_path)
+    path.write_bytes(whole)
+    path.with_name("0000003-0.npz").write_bytes(whole)
+    with pytest.raises(UserError, match="counted twice"):
+        score(dataset, Labels(), tmp_path)
+    path.with_name("0000003-0.npz").unlink()
     with path.open("wb") as file:
         np.savez(file, key=np.array([{}], object))
     with pytest.raises(UserError, match="damaged .*allow_pickle"):

@@ -1,7 +1,6 @@
 """Counts a data set's images: shared among processes, and kept in files from which a broken evaluation goes on."""
 
 import logging
-import shutil
 import time
 import zipfile
 import zlib
@@ -174,19 +173,24 @@ class Kept:
         Raises:
             UserError: a file is damaged, or of other weights, images or another protocol.
         """
+        files = sorted(self.counts.glob("[0-9]*-[0-9]*.npz"))
         if self.fresh:
-            shutil.rmtree(self.counts, ignore_errors=True)
+            for path in files:
+                path.unlink()
+            return None
         sums: list[Tally] | None = None
-        for path in sorted(self.counts.glob("[0-9]*.npz")):
+        for path in files:
             try:
                 tallies, key = _read(path)
+                sums = tallies if sums is None else [each + more for each, more in zip(sums, tallies, strict=True)]
             except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
                 raise UserError(f"{path}: damaged ({error}); remove it, and its images are scored again") from None
             if key != self.key:
                 raise UserError(
                     f"resume={self.folder}: there {key} was scored, here it is {self.key}; name another output folder"
                 )
-            sums = tallies if sums is None else [each + more for each, more in zip(sums, tallies, strict=True)]
+        if sums is not None and len(np.unique(sums[0].places)) < len(sums[0].places):
+            raise UserError(f"{self.counts}: images were counted twice, by two that ran at once; name another folder")
         return sums
 
     def write(self, tallies: Sequence[Tally], start: int, rank: int) -> None:
@@ -197,8 +201,7 @@ class Kept:
         for at, tally in enumerate(tallies):
             arrays |= {f"{at}.{name}": values for name, values in _arrays(tally).items()}
         self.counts.mkdir(parents=True, exist_ok=True)
-        if rank == 0:
-            save_config(self.folder, self.config)
+        save_config(self.folder, self.config)
         with whole_file(self.counts / f"{start:07d}-{rank}.npz") as temporary:
             np.savez_compressed(temporary, **arrays)
 
