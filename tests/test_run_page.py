@@ -510,6 +510,31 @@ def two(tmp_path: Path) -> list[Path]:
     ]
 
 
+@pytest.mark.parametrize(
+    ("other", "unlike"),
+    [
+        ({"data": {"val": "val", "train": "trainaug", "root": "/elsewhere"}}, []),
+        ({"data": {"val": "minival"}}, ["data.val"]),
+        (
+            {"inference": {"scales": [0.5, 1.0]}, "model": {"output_stride": 8}},
+            ["inference.scales", "model.output_stride"],
+        ),
+    ],
+)
+def test_runs_scored_differently_are_not_compared_silently(
+    other: dict[str, Any], unlike: list[str], tmp_path: Path, capsys: Capture
+) -> None:
+    base = {"data": {"val": "val", "train": "train"}, "inference": {"scales": [1.0]}, "model": {"output_stride": 16}}
+    make_run(tmp_path / "a", config=base)
+    make_run(tmp_path / "b", config={key: value | other.get(key, {}) for key, value in base.items()})
+    output = tmp_path / "c.html"
+    assert compare_runs(tmp_path / "a", tmp_path / "b", f"output={output}") == 0
+    page, told = output.read_text(), capsys.readouterr().err
+    assert ("Not scored alike" in page) == bool(unlike)
+    assert ("not scored alike: they differ in " + ", ".join(unlike) in told) == bool(unlike)
+    assert not unlike or f"The runs differ in {', '.join(unlike)}:" in page
+
+
 def test_comparison_figures_are_the_hand_worked_ones(two: list[Path], tmp_path: Path, capsys: Capture) -> None:
     output = tmp_path / "new" / "c=1.html"
     assert compare_runs(*two, f"output={output}") == 0

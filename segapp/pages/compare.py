@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
@@ -18,6 +18,8 @@ COLOURS, DASHES = 6, 4
 """Of curves.html.j2; one run and the next differ in both."""
 UNITS = (("seconds", 1, 180), ("minutes", 60, 180 * 60), ("hours", 3600, math.inf))
 """Of the time trained: name, seconds, and up to how many seconds it is taken."""
+TRAINED_ON = {f"data.{key}" for key in ("root", "title", "train", "download", "cache", "sampler")}
+"""Keys of the data that say nothing of what is scored."""
 CURVES = (("Loss", "loss"), ("mIoU", "miou"), ("mIoU of the EMA", "ema_miou"))
 
 
@@ -30,6 +32,7 @@ def write_comparison(path: Path, runs: Sequence[Run], provenance: Mapping[str, s
     """
     styles = [f"c{index % COLOURS} d{index % DASHES}" for index in range(len(runs))]
     rows = _runs(runs, styles)
+    configs = differences([run.config for run in runs])
     render(
         "compare.html.j2",
         path,
@@ -38,7 +41,8 @@ def write_comparison(path: Path, runs: Sequence[Run], provenance: Mapping[str, s
         best=max((row for row in rows if row["miou"] is not None), key=lambda row: row["miou"], default=None),
         charts=[each for each in _charts(runs, styles) if each],
         classes=_classes(runs),
-        configs=differences([run.config for run in runs]),
+        configs=configs,
+        unlike=scored_unlike(configs),
         environments=differences([run.environment for run in runs]),
         provenance=provenance,
     )
@@ -80,6 +84,17 @@ def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str | No
     keys = dict.fromkeys(key for each in flat for key in each)
     found = {key: [each.get(key) for each in flat] for key in keys}
     return {key: values for key, values in found.items() if len(set(values)) > 1}
+
+
+def scored_unlike(keys: Iterable[str]) -> list[str]:
+    """Those config keys that decide which images are scored, or how they are shown."""
+    return [
+        key
+        for key in keys
+        if key in ("model.output_stride", "precision")
+        or key.startswith("inference.")
+        or (key.startswith("data.") and key not in TRAINED_ON)
+    ]
 
 
 def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """What tools/compare.py does."""
 
+import logging
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +11,12 @@ from segapp.config import Config, UserPath, as_typed
 from segapp.errors import UserError
 from segapp.files import output_parent
 from segapp.inference.inputs import matches, split_arguments
-from segapp.pages.compare import MOST, write_comparison
+from segapp.pages.compare import MOST, differences, scored_unlike, write_comparison
 from segapp.pages.history import METRICS, read_run
 from segapp.pages.results import environment
 from segapp.weights.find import LATEST
+
+log = logging.getLogger(__name__)
 
 
 class CompareConfig(Config):
@@ -39,6 +42,9 @@ def compare(arguments: list[str]) -> int:
     else:
         with output_parent(output.parent):
             write_comparison(output, runs, provenance)
+    unlike = scored_unlike(differences([run.config for run in runs]))
+    if unlike:
+        log.warning("these runs are not scored alike: they differ in %s", ", ".join(unlike))
     print(f"page  {output}")
     return 0
 
