@@ -311,10 +311,12 @@ def drawn(folder: Path, height: int, width: int) -> SegmentationDataset:
 @pytest.mark.parametrize(("height", "width"), [(60, 65), (90, 120)])
 def test_made_up_predictions_are_counted_as_torchmetrics_counts(tmp_path: Path, height: int, width: int) -> None:
     """Of images that fit the canvas, and of larger ones."""
-    _, predictor = networks(small(), 5, 65, compile=False, device=CPU)
+    passes, predictor = networks(small(), 5, 65, compile=False, device=CPU)
+    before = passes["float32"]()
     dataset = drawn(tmp_path, height, width)
     scored = make_up(dataset, 2, predictor)
     assert len(scored) == 2
+    assert torch.equal(passes["float32"](), before), "the network that is timed is left alone"
     for image in scored:
         scores = class_scores(image, predictor)
         best = scores.softmax(1).max(1)
