@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pytest
 from scipy import ndimage
 
+import segapp.evaluation.boundary
 from segapp.evaluation.boundary import (
     BoundaryCounts,
     contour_f_scores,
@@ -62,8 +63,11 @@ def slow_f_score(truth: Labels, prediction: Labels, index: int, tolerance: float
     return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0
 
 
+@pytest.mark.parametrize("strip_pixels", [1 << 21, 5 * 31, 1])
 @pytest.mark.parametrize("seed", range(4))
-def test_equals_the_slow_implementations(seed: int) -> None:
+def test_equals_the_slow_implementations(seed: int, strip_pixels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one strip, in strips of 5 rows, and row by row."""
+    monkeypatch.setattr(segapp.evaluation.boundary, "STRIP_PIXELS", strip_pixels)
     truth, prediction = blobs(seed, void=0 if seed == 3 else 0.1)
     widths = (3, 1, 7, 40)
     expected = [slow_trimap(truth, prediction, width) for width in widths]
@@ -80,6 +84,19 @@ def test_equals_the_slow_implementations(seed: int) -> None:
         scores = contour_f_scores(truth, prediction, K, tolerance)
         assert scores == pytest.approx([slow_f_score(truth, prediction, i, tolerance) for i in range(K)], nan_ok=True)
         assert 0 < np.nanmean(scores) < 1
+
+
+def test_f_scores_of_many_classes() -> None:
+    """20 in small patches, and a tolerance beyond the image's height."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 20, (4, 9)).astype(np.uint8).repeat(3, 0).repeat(3, 1)
+    prediction = np.roll(truth, (1, 1), (0, 1))
+    truth[rng.random(truth.shape) < 0.1] = 255
+    for tolerance in (0.0, 1.0, 15.5):
+        scores = contour_f_scores(truth, prediction, 20, tolerance)
+        expected = [slow_f_score(truth, prediction, index, tolerance) for index in range(20)]
+        assert scores == pytest.approx(expected, nan_ok=True)
+        assert np.isfinite(scores).sum() > 8
 
 
 def test_trimap_by_hand() -> None:

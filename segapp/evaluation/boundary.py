@@ -3,7 +3,7 @@
 All three are counted image by image, and the counts add up over a data set.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,6 +22,8 @@ REGION_SHARE = 0.02
 """Boundary IoU's d as a share of the image's diagonal (arXiv:2103.16562)."""
 TOLERANCE_SHARE = 0.0075
 """The F-score's tolerance as a share of the image's diagonal (Csurka et al., BMVC 2013; MATLAB's bfscore)."""
+STRIP_PIXELS = 1 << 21
+"""An image is counted in strips of rows of about so many pixels; OpenCV's histograms count to 2^24."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,10 @@ def count_boundaries(
         region_share, tolerance_share: of the image's diagonal.
     """
     diagonal = float(np.hypot(*truth.shape))
-    ignored = truth >= num_classes
-    truth = np.where(ignored, np.uint8(IGNORE_INDEX), truth)
+    ignored = -(truth >= num_classes).view(np.uint8)  # IGNORE_INDEX there, else 0
+    truth = truth | ignored
     trimap = trimap_counts(truth, prediction, num_classes, widths)
-    prediction = np.where(ignored, np.uint8(IGNORE_INDEX), prediction)
+    prediction = prediction | ignored
     shared, united = region_counts(truth, prediction, num_classes, max(1, round(region_share * diagonal)))
     f_scores = contour_f_scores(truth, prediction, num_classes, tolerance_share * diagonal)
     return BoundaryCounts(trimap, shared, united, np.nan_to_num(f_scores), np.isfinite(f_scores).astype(np.int64))
@@ -107,19 +109,18 @@ def trimap_counts(truth: Labels, prediction: Labels, num_classes: int, widths: S
     MyVOCevalsegBoundary.m) is by a square of 2n + 1: distance is the larger one of the rows' and the columns'.
     """
     order = np.argsort(widths, kind="stable")
-    rings = np.zeros((len(widths), num_classes, num_classes), np.int64)
-    void = truth == IGNORE_INDEX
-    if len(widths) and void.any():
-        distance = cv2.distanceTransform((~void).view(np.uint8), cv2.DIST_C, 3)
-        band = np.flatnonzero((distance > 0) & (distance <= max(widths)))
-        ring_at = np.searchsorted(np.asarray(widths)[order], np.arange(max(widths) + 1))
-        cells = ring_at[distance.ravel()[band].astype(np.intp)]
-        for labels in (truth, prediction):
-            cells *= num_classes
-            cells += labels.ravel()[band]
-        rings = np.bincount(cells, minlength=rings.size).reshape(rings.shape)
-    counts = np.empty_like(rings)
-    counts[order] = rings.cumsum(0)
+    counts = np.zeros((len(widths), num_classes, num_classes), np.int64)
+    for outer, inner in strips(truth.shape, max(widths, default=0)):
+        band = (truth[outer] == IGNORE_INDEX).view(np.uint8)
+        if not len(widths) or not band.any():
+            continue
+        ring, reached = np.full(band.shape, len(widths), np.uint8), 0
+        for width in np.asarray(widths)[order].tolist():
+            band = cv2.dilate(band, _square(width - reached))
+            ring -= band
+            reached = width
+        images = [ring[inner], truth[outer][inner], prediction[outer][inner]]
+        counts[order] += _histogram(images, None, counts.shape).cumsum(0)
     return counts
 
 
@@ -129,27 +130,28 @@ def region_counts(truth: Labels, prediction: Labels, num_classes: int, distance:
     A class's boundary region is its mask without what is left of it after `distance` erosions by 3 x 3, outside the
     image being no class (arXiv:2103.16562; the authors' boundary-iou-api, mask_to_boundary).
     """
-    of_truth, of_prediction = near_other(truth, distance, frame=True), near_other(prediction, distance, frame=True)
-    both = of_truth & of_prediction & (truth == prediction)
-
-    def count(labels: Labels, where: Mask) -> Counts:
-        return np.bincount(labels[where], minlength=256)[:num_classes]
-
-    shared = count(truth, both)
-    return shared, count(truth, of_truth) + count(prediction, of_prediction) - shared
+    counts = np.zeros((num_classes + 1, num_classes + 1), np.int64)  # the last for what lies in no region
+    for outer, inner in strips(truth.shape, distance):
+        regions = []
+        for labels in (truth[outer], prediction[outer]):
+            far = near_other(labels, distance, frame=True).view(np.uint8) - np.uint8(1)  # 255, and 0 in a region
+            regions.append(np.minimum(labels | far, num_classes)[inner])
+        anywhere = (np.minimum(*regions) < num_classes).view(np.uint8)
+        counts += _histogram(regions, anywhere, counts.shape)
+    shared = counts.diagonal()[:num_classes]
+    return shared, (counts.sum(0) + counts.sum(1))[:num_classes] - shared
 
 
 def near_other(labels: Labels, distance: int, *, frame: bool) -> Mask:
     """Which pixels have another value within `distance` rows and columns, or, with `frame`, the image's end.
 
-    For all values at once, this is what erosion of each one's mask takes away: a pixel stays if its square of
+    For all values but 255 at once, this is what erosion of each one's mask takes away: a pixel stays if its square of
     2 * distance + 1 is of one value, its lowest the same as its highest.
     """
-    square = np.ones((2 * distance + 1, 2 * distance + 1), np.uint8)
-    near: Mask = cv2.erode(labels, square) != cv2.dilate(labels, square)
-    if frame:
-        near[:distance] = near[-distance:] = True
-        near[:, :distance] = near[:, -distance:] = True
+    square = _square(distance)
+    outside = IGNORE_INDEX if frame else 0  # as the highest value, which 0 does not change
+    highest = cv2.dilate(labels, square, borderType=cv2.BORDER_CONSTANT, borderValue=outside)
+    near: Mask = cv2.erode(labels, square) != highest
     return near
 
 
@@ -161,32 +163,61 @@ def contour_f_scores(truth: Labels, prediction: Labels, num_classes: int, tolera
     segmentation?", BMVC 2013). A contour's pixels are the class's own that touch another's, by corners too; the
     image's end makes none.
     """
-    scores = np.full(num_classes, np.nan)
-    edges = [(labels, near_other(labels, 1, frame=False)) for labels in (truth, prediction)]
-    present = np.bincount(np.concatenate([labels[edge] for labels, edge in edges]), minlength=256)
-    for index in np.flatnonzero(present[:num_classes]):
-        true, found = ((labels == index) & edge for labels, edge in edges)
-        left, top, width, height = cv2.boundingRect((true | found).view(np.uint8))
-        box = slice(top, top + height), slice(left, left + width)  # no match lies outside of it
-        scores[index] = _f_score(true[box], found[box], tolerance)
-    return scores
+    pixels, met = np.zeros((2, 2, 256), np.int64)  # of the true and of the predicted contours
+    for outer, inner in strips(truth.shape, int(tolerance) + 1):
+        pair = truth[outer], prediction[outer]
+        shape, sides = pair[0].shape, (0, 1)
+        places = [np.flatnonzero(near_other(labels, 1, frame=False)) for labels in pair]
+        values = [labels.ravel()[at] for labels, at in zip(pair, places, strict=True)]
+        present = [np.bincount(each, minlength=256)[:num_classes] > 0 for each in values]
+        hits = [np.zeros(at.shape, np.bool_) for at in places]
+        classes = np.flatnonzero(present[0] & present[1])
+        for some in np.split(classes, range(8, len(classes), 8)):  # eight at a time, a bit each
+            bits = np.zeros(256, np.uint8)
+            bits[some] = 1 << np.arange(len(some))
+            for side, other in (sides, sides[::-1]):
+                contours = np.zeros(shape, np.uint8)
+                contours.ravel()[places[other]] = bits[values[other]]
+                near = _grown(contours, tolerance).ravel()[places[side]]
+                hits[side] |= (near & bits[values[side]]) > 0
+        for side in sides:
+            inside = places[side] // shape[1]
+            inside = (inner.start <= inside) & (inside < inner.stop)
+            pixels[side] += np.bincount(values[side][inside], minlength=256)
+            met[side] += np.bincount(values[side][inside & hits[side]], minlength=256)
+    recall, precision = np.nan_to_num(ratio(met, pixels))
+    scores = np.where(pixels.any(0), np.nan_to_num(ratio(2 * precision * recall, precision + recall)), np.nan)
+    return scores[:num_classes]
 
 
-def _f_score(true: Mask, found: Mask, tolerance: float) -> float:
-    """Of contours, H x W, not both empty."""
-    recall = _share(true, _grown(found, tolerance))
-    precision = _share(found, _grown(true, tolerance))
-    return 2 * precision * recall / (precision + recall) if precision and recall else 0.0
+def _grown(bits: Labels, tolerance: float) -> Labels:
+    """At each pixel the bits of all that lie within `tolerance`, Euclidean: a disc, row by row of it."""
+    at = np.arange(int(tolerance) + 1)
+    halves = np.count_nonzero(np.hypot(at[:, None], at) <= tolerance, 1) - 1  # of the disc's rows
+    wide, grown, half = bits.copy(), np.zeros_like(bits), 0
+    for row in range(min(len(at), len(bits)) - 1, -1, -1):
+        for shift in range(half + 1, halves[row] + 1):
+            wide[:, shift:] |= bits[:, :-shift]
+            wide[:, :-shift] |= bits[:, shift:]
+        half = halves[row]
+        grown[row:] |= wide[: len(wide) - row]
+        grown[: len(wide) - row] |= wide[row:]
+    return grown
 
 
-def _grown(contour: Mask, tolerance: float) -> Mask:
-    """All pixels within `tolerance`, Euclidean, of the contour's."""
-    reach = int(tolerance)
-    at = np.arange(-reach, reach + 1)
-    disc = (np.hypot(at[:, None], at) <= tolerance).astype(np.uint8)
-    return cv2.dilate(contour.view(np.uint8), disc).view(np.bool_)
+def strips(shape: tuple[int, ...], reach: int) -> Iterator[tuple[slice, slice]]:
+    """An image's rows with `reach` more on either side, where there are, and the strip's own among these."""
+    step = max(1, STRIP_PIXELS // shape[1])
+    for top in range(0, shape[0], step):
+        first = max(0, top - reach)
+        yield slice(first, top + step + reach), slice(top - first, top - first + step)
 
 
-def _share(contour: Mask, reached: Mask) -> float:
-    """Share of the contour's pixels that are reached; 0 where there are none."""
-    return int(np.count_nonzero(contour & reached)) / max(1, int(np.count_nonzero(contour)))
+def _square(distance: int) -> Labels:
+    return np.ones((2 * distance + 1, 2 * distance + 1), np.uint8)
+
+
+def _histogram(images: Sequence[Labels], where: Labels | None, shape: tuple[int, ...]) -> Counts:
+    """Pixels by their values in each image; values beyond the shape are not counted."""
+    ranges = [end for length in shape for end in (0, length)]
+    return cv2.calcHist(images, list(range(len(shape))), where, list(shape), ranges).astype(np.int64).reshape(shape)

@@ -69,12 +69,24 @@ def count_components(truth: Labels, prediction: Labels, num_classes: int) -> Com
         prediction: H x W, 0 to num_classes - 1.
     """
     counts = np.zeros((4, num_classes, BUCKETS), np.int64)
-    ignored = truth >= num_classes
-    for index in np.flatnonzero(np.bincount(truth.ravel(), minlength=IGNORE_INDEX + 1)[:num_classes]):
-        mask, found = truth == index, prediction == index
-        left, top, width, height = cv2.boundingRect((mask | found).view(np.uint8))
-        box = slice(top, top + height), slice(left, left + width)
-        measured = _measure(mask[box], found[box], ignored[box])
+    # Counted by runs of pixels alike in a row, which are far fewer than pixels: each lies in one component.
+    begins = np.ones(truth.shape, np.bool_)
+    begins[:, 1:] = (truth[:, 1:] != truth[:, :-1]) | (prediction[:, 1:] != prediction[:, :-1])
+    starts = np.flatnonzero(begins)
+    del begins
+    pixels = np.diff(starts, append=truth.size)
+    rows, columns = np.divmod(starts, truth.shape[1])
+    true, found = truth.ravel()[starts], prediction.ravel()[starts]
+    for index in np.flatnonzero(np.bincount(true, minlength=IGNORE_INDEX + 1)[:num_classes]):
+        runs = np.flatnonzero((true == index) | (found == index))
+        down, across, length = rows[runs], columns[runs], pixels[runs]
+        left, right = across.min(), (across + length).max()
+        box, at = np.s_[down[0] : down[-1] + 1, left:right], (down - down[0], across - left)
+        true_in, found_in = (
+            cv2.connectedComponents((labels[box] == index).view(np.uint8), connectivity=8)[1][at]
+            for labels in (truth, prediction)
+        )
+        measured = _measure(true_in, found_in, length, true[runs] >= num_classes)
         bucket = np.digitize(measured[0], AREAS)
         counts[0, index] = np.bincount(bucket, minlength=BUCKETS)
         for total, values in zip(counts[1:, index], measured, strict=True):
@@ -83,26 +95,25 @@ def count_components(truth: Labels, prediction: Labels, num_classes: int) -> Com
 
 
 def _measure(
-    mask: npt.NDArray[np.bool_], found: npt.NDArray[np.bool_], ignored: npt.NDArray[np.bool_]
+    true: npt.NDArray[np.int32], found: npt.NDArray[np.int32], pixels: Counts, ignored: npt.NDArray[np.bool_]
 ) -> tuple[Counts, Counts, Counts]:
-    """The pixels, the right pixels and the union of each component of `mask`."""
-    true_number, true_at = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
-    found_number, found_at = cv2.connectedComponents(found.view(np.uint8), connectivity=8)
-    # Counted by runs of pixels alike, row after row, which are far fewer than pixels.
-    alike = ((true_at.astype(np.int64) * found_number + found_at) * 2 + ignored).ravel()
-    starts = np.append(0, np.flatnonzero(alike[1:] != alike[:-1]) + 1)
-    pixels = np.diff(starts, append=alike.size)
-    pair, unknown = np.divmod(alike[starts], 2)
-    true, found_in = np.divmod(pair, found_number)
+    """The pixels, the right pixels and the union of each true component.
 
-    def total(of: Counts, number: int, where: npt.NDArray[np.bool_]) -> Counts:
+    Args:
+        true, found: the component of each run in the truth and in the prediction, from 1 on; 0 is none.
+        pixels: of each run.
+        ignored: whether a run is.
+    """
+    number, found_number = int(true.max()) + 1, int(found.max()) + 1
+
+    def total(of: npt.NDArray[np.int32], number: int, where: npt.NDArray[np.bool_]) -> Counts:
         return np.bincount(of[where], pixels[where], number).astype(np.int64)
 
-    area = total(true, true_number, true > 0)
-    shared = (true > 0) & (found_in > 0)
-    right = total(true, true_number, shared)
-    wrong = total(found_in, found_number, (true == 0) & (found_in > 0) & (unknown == 0))
-    overlapping = np.unique(pair[shared])
+    shared = (true > 0) & (found > 0)
+    area = total(true, number, true > 0)
+    right = total(true, number, shared)
+    wrong = total(found, found_number, (true == 0) & ~ignored)
+    overlapping = np.unique(true[shared].astype(np.int64) * found_number + found[shared])
     united = area.copy()
     np.add.at(united, overlapping // found_number, wrong[overlapping % found_number])
     return area[1:], right[1:], united[1:]

@@ -19,8 +19,10 @@ from segapp.evaluation.calibration import Reliability
 from segapp.evaluation.components import ComponentCounts, count_components
 
 THREADS = 4
-WAITING = 4
-"""Images for each thread that may wait for it; then the network waits."""
+WAITING = 64
+"""Images that may wait to be counted, or be counted; then the network waits."""
+WAITING_PIXELS = 1 << 25
+"""Of all of these together, unless a single one has more. A thread needs some 6 bytes a pixel beside them."""
 _UNIT = 1 << 32
 """F-scores are summed in steps of 2^-32: those of up to 2^20 images to the same bits in any order."""
 
@@ -67,9 +69,10 @@ class Counter:
         self.num_classes = num_classes
         self.widths = widths
         self.total: Counts | None = None
-        self._threads = min(THREADS, available_cores())
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="counting")
-        self._waiting: deque[Future[Counts]] = deque()
+        threads = min(THREADS, available_cores())
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="counting")
+        self._waiting: deque[tuple[int, Future[Counts]]] = deque()
+        self._pixels = 0
 
     def __enter__(self) -> Self:
         return self
@@ -81,8 +84,9 @@ class Counter:
 
     def add(self, truth: npt.NDArray[np.uint8], labels: Tensor) -> None:
         """An image, its labels on any device."""
-        self._waiting.append(self._pool.submit(self._count, truth, labels))
-        while len(self._waiting) > WAITING * self._threads:
+        self._waiting.append((truth.size, self._pool.submit(self._count, truth, labels)))
+        self._pixels += truth.size
+        while len(self._waiting) > WAITING or (len(self._waiting) > 1 and self._pixels > WAITING_PIXELS):
             self._take()
 
     def compute(self) -> Counts | None:
@@ -92,7 +96,9 @@ class Counter:
         return self.total
 
     def _take(self) -> None:
-        counts = self._waiting.popleft().result()
+        pixels, future = self._waiting.popleft()
+        self._pixels -= pixels
+        counts = future.result()
         self.total = counts if self.total is None else self.total + counts
 
     def _count(self, truth: npt.NDArray[np.uint8], labels: Tensor) -> Counts:

@@ -1,4 +1,4 @@
-"""What tools/benchmark.py does: infer and train here, data in benchmark_data.py."""
+"""What tools/benchmark.py does: infer and train here, data in benchmark_data.py, measures in benchmark_measures.py."""
 
 import multiprocessing
 import os
@@ -19,17 +19,19 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from segapp.cli import read_config
+from segapp.cli import compose_config, read_config
 from segapp.config import Config, Words
 from segapp.data import DataConfig
 from segapp.data.transforms import TransformConfig
 from segapp.devices import DeviceName, Precision, autocast, pick_device
 from segapp.errors import UserError
-from segapp.flops import copy_rate, finish, forward_flops, matmul_rate
+from segapp.evaluation.evaluate import EvalConfig
+from segapp.flops import Clock, copy_rate, finish, forward_flops, matmul_rate
 from segapp.models.deeplabv3plus import ModelConfig
 from segapp.tasks.benchmark_contenders import CONTENDERS, Contender
 from segapp.tasks.benchmark_data import time_loading
 from segapp.tasks.benchmark_layers import Mark, Step, look_into, print_layers, table, unmarked
+from segapp.tasks.benchmark_measures import time_measures
 from segapp.training.optimizers import OptimizerConfig, build_optimizer
 
 OURS = "segapp"
@@ -55,6 +57,7 @@ class BenchmarkConfig(Config):
     compile: bool
     contenders: Words | None
     layers: bool
+    masks: int = Field(gt=0)
 
     @field_validator("contenders")
     @classmethod
@@ -66,17 +69,40 @@ class BenchmarkConfig(Config):
 
 
 def benchmark(arguments: list[str]) -> int:
-    """`infer`, `train` or `data` is what can be timed. Returns the exit status."""
+    """`infer`, `train`, `data` or `measures` is what can be timed. Returns the exit status."""
     what, rest = arguments[:1], arguments[1:]
-    if what not in (["infer"], ["train"], ["data"]):
-        raise UserError("say first what to time: python tools/benchmark.py infer|train|data [key=value ...]")
+    if what not in (["infer"], ["train"], ["data"], ["measures"]):
+        raise UserError("say first what to time: python tools/benchmark.py infer|train|data|measures [key=value ...]")
     config = read_config("benchmark", rest, BenchmarkConfig)
     if what == ["data"]:
         time_loading(config.data.dataset("train"), config.transform, samples=config.samples, rounds=config.rounds)
+    elif what == ["measures"]:
+        device = pick_device(config.device)
+        clock = clock_of(config, device)
+        time_measures(
+            config.data.dataset("val"),
+            config.model,
+            size=config.size,
+            masks=config.masks,
+            rounds=config.rounds,
+            widths=EvalConfig(**compose_config("eval", [])["eval"]).trimap_widths,
+            compile=config.compile,
+            device=device,
+            clock=clock,
+        )
     else:
         with memory_in_a_line():
             time_networks(config, train=what == ["train"])
     return 0
+
+
+def clock_of(config: BenchmarkConfig, device: torch.device) -> Clock:
+    """Raises:
+    UserError: CPU time says nothing of this device, or of several threads.
+    """
+    if config.clock == "cpu" and (device.type != "cpu" or torch.get_num_threads() > 1):
+        raise UserError("clock=cpu is for device=cpu and one thread: set OMP_NUM_THREADS=1, or take clock=wall")
+    return CLOCKS[config.clock]
 
 
 def time_networks(config: BenchmarkConfig, *, train: bool) -> None:
@@ -85,9 +111,8 @@ def time_networks(config: BenchmarkConfig, *, train: bool) -> None:
     Raises:
         UserError: none can be timed, or not by this clock.
     """
-    device, clock = pick_device(config.device), CLOCKS[config.clock]
-    if config.clock == "cpu" and (device.type != "cpu" or torch.get_num_threads() > 1):
-        raise UserError("clock=cpu is for device=cpu and one thread: set OMP_NUM_THREADS=1, or take clock=wall")
+    device = pick_device(config.device)
+    clock = clock_of(config, device)
     torch.backends.cudnn.benchmark = True  # every batch has one size
     with autocast(device, config.precision):
         half = torch.is_autocast_enabled(device.type)
