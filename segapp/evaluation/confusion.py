@@ -36,7 +36,7 @@ class ConfusionMatrix:
         Returns:
             The K x K counts of these pixels alone, on their device.
         """
-        row = truth.long().clamp(max=self.num_classes)
+        row = truth.clamp(max=self.num_classes).int()
         pairs = row.mul_(self.num_classes).add_(prediction).flatten()
         # bincount would wait for the GPU, to learn the highest value.
         counts = torch.zeros_like(self._counts).index_add_(0, pairs, self._one.expand(len(pairs)))
