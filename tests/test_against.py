@@ -47,6 +47,22 @@ def test_better_masks_gain_and_worse_ones_lose(shapes_root: Path, tmp_path: Path
     assert mious[far][1]["better"] == 0
 
 
+def test_masks_that_have_changed_are_not_reported_from_what_was_counted(
+    shapes_root: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    masks = save(shapes_root, tmp_path / "masks", 1)
+    given = [f"predictions={masks}", "resume=auto"]
+    assert run(shapes_root, tmp_path / "out", *given) == 0
+    assert run(shapes_root, tmp_path / "out", *given) == 0
+    assert "going on after 4 of 4 images" in capsys.readouterr().err
+    for mask in masks.iterdir():
+        mask.unlink()
+    masks.rmdir()
+    save(shapes_root, masks, 9)
+    assert run(shapes_root, tmp_path / "out", *given) == 2
+    assert "name another output folder" in capsys.readouterr().err
+
+
 def test_other_images_are_refused(shapes_root: Path, tmp_path: Path, capsys: Capture) -> None:
     near, far = save(shapes_root, tmp_path / "near", 1), save(shapes_root, tmp_path / "far", 9)
     lost = sorted(far.iterdir())[0]

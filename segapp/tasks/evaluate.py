@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -139,7 +140,8 @@ def score(config: EvalToolConfig, output: Path, job: Processes = ALONE) -> tuple
     with job.main_first():
         dataset = config.data.dataset("val")
     if config.predictions is not None:
-        kept = keep(config, output, f"the masks in {config.predictions.resolve()}", dataset, "")
+        what = f"masks {masks_mark(config.predictions, dataset)} in {config.predictions.resolve()}"
+        kept = keep(config, output, what, dataset, "")
         evaluation = score_masks(config.predictions, dataset, config.eval, config.workers, job, kept)
         return evaluation, {"masks": str(config.predictions.resolve()), "data": dataset.name}
 
@@ -195,10 +197,22 @@ def keep(
         what: is scored.
         name: of a part of the evaluation.
     """
-    ids = hashlib.sha256("\n".join(dataset.ids).encode(errors="surrogateescape")).hexdigest()
+    ids = hashlib.sha256(os.fsencode("\n".join(dataset.ids))).hexdigest()
     shown = f" ({protocol})" if protocol else ""
     key = f"{what} on {len(dataset)} images of {dataset.name} ({ids[:16]}){shown}"
     return Kept(output, key, config, fresh=config.resume is None, name=name)
+
+
+def masks_mark(folder: Path, dataset: SegmentationDataset) -> str:
+    """Tells a folder's masks from what they were before a change."""
+    digest = hashlib.sha256()
+    for id in dataset.ids:
+        try:
+            state = (folder / f"{id}.png").stat()
+        except OSError:
+            continue
+        digest.update(os.fsencode(f"{id} {state.st_size} {state.st_mtime_ns}\n"))
+    return digest.hexdigest()[:16]
 
 
 def with_checkpoint(config: EvalToolConfig, path: Path) -> EvalToolConfig:
