@@ -1,6 +1,7 @@
 """What every tool does: composes its config, checks it, runs, and turns errors into one line."""
 
 import difflib
+import errno
 import io
 import logging
 import re
@@ -73,6 +74,9 @@ def run_tool(name: str, doc: str, main: Callable[[list[str]], int], argv: Sequen
             raise
     except OSError as error:
         message = f"{error.filename or 'file'}: {error.strerror or error}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = f" ({error.filename})" if error.filename else ""
+            message = f"the disk is full{where}; make room, or name another folder with output=DIR"
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 128 + signal.SIGINT

@@ -12,6 +12,9 @@ from segapp.cli import read_config, validate
 from segapp.config import Config, as_typed
 from segapp.errors import UserError
 
+COUNTS = "counts"
+"""The folder of what an evaluation has counted, in its own."""
+
 C = TypeVar("C", bound=Config)
 
 
@@ -32,7 +35,15 @@ def read_resumable(tool: str, overrides: Sequence[str], kind: type[C], may_chang
         if resume == "auto":
             _check_same(config.model_dump(mode="json"), may_change)
         return config
-    values = _saved_config(as_typed(resume))
+    folder = as_typed(resume)
+    if tool == "eval" and is_training_run(folder):
+        raise UserError(f"resume={folder} is a training run and no evaluation; checkpoint={folder} scores it")
+    values = _saved_config(folder)
+    odd = sorted(values.keys() ^ kind.model_fields.keys())
+    if odd:
+        raise UserError(
+            f"{folder / 'config.yaml'} is of another tool or version, or damaged ({', '.join(odd)}); start anew"
+        )
     changes = [each for each in overrides if not each.startswith("resume=")]
     for change in changes:
         if change.partition("=")[0] not in may_change:
@@ -44,6 +55,23 @@ def read_resumable(tool: str, overrides: Sequence[str], kind: type[C], may_chang
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         raise UserError(f"resume={resume}: {error}") from None
     return validate(OmegaConf.to_container(merged), kind)  # type: ignore[arg-type]
+
+
+def check_unused(folder: Path | None, *, resumable: bool) -> None:
+    """Raises:
+    UserError: output=`folder` holds what training or an evaluation has left.
+    """
+    if folder is None:
+        return
+    if is_training_run(folder):
+        raise UserError(f"output={folder} is the folder of a training run; name another one")
+    if (folder / COUNTS).is_dir():
+        goes_on = f"resume={folder} goes on with it or reports anew, or " if resumable else ""
+        raise UserError(f"output={folder} is the folder of an evaluation; {goes_on}name another one")
+
+
+def is_training_run(folder: Path) -> bool:
+    return (folder / "metrics.jsonl").is_file()
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -61,7 +89,9 @@ def _saved_config(folder: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"resume={folder}: no run to resume there ({error.strerror})") from None
+        raise UserError(
+            f"resume={folder}: no run to resume there ({error.strerror}); resume=auto output={folder} starts one"
+        ) from None
     except (yaml.YAMLError, ValueError):
         values = None
     if not isinstance(values, dict) or not values:

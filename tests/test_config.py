@@ -154,7 +154,11 @@ def test_help_shows_examples_choices_and_values(tool: str, capsys: pytest.Captur
     ("error", "line", "status"),
     [
         (UserError("first\nsecond"), "error: first second\n", 2),
-        (OSError(28, "No space left on device", "/full/file"), "error: /full/file: No space left on device\n", 2),
+        (
+            OSError(28, "No space left on device", "/full/file"),
+            "error: the disk is full (/full/file); make room, or name another folder with output=DIR\n",
+            2,
+        ),
         (KeyboardInterrupt(), "interrupted\n", 130),
     ],
 )

@@ -1,7 +1,10 @@
 """An evaluation that is broken off goes on where it was, and ends as one that was not."""
 
 import json
+import os
+import signal as signals
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +26,7 @@ from segapp.evaluation.metrics import metrics
 from segapp.evaluation.tally import Kept
 from segapp.inference.predictor import Prediction, Predictor
 from segapp.tasks.evaluate import evaluate_and_report
+from segapp.tasks.predict import predict
 from tests.test_evaluation import Thread, label
 
 CONFIG = EvalConfig(batch_size=2, classes=None, examples=0, detailed=True, trimap_widths=(1, 3))
@@ -57,10 +61,10 @@ class Labels:
 
 
 def score(
-    dataset: SegmentationDataset, labels: Labels, folder: Path | None, *, fresh: bool = False, key: str = "a",
+    dataset: SegmentationDataset, labels: Labels, folder: Path | None, *, key: str = "a",
     processes: Processes = ALONE,
 ) -> Evaluation:  # fmt: skip
-    kept = None if folder is None else Kept(folder, key, CONFIG, fresh=fresh)
+    kept = None if folder is None else Kept(folder, {"weights": key}, CONFIG, lambda place: [dataset.images[place]])
     return evaluate(dataset, labels, protocol="", config=CONFIG, workers=0, processes=processes, kept=kept)
 
 
@@ -105,19 +109,9 @@ def test_with_another_number_of_processes(dataset: SegmentationDataset, tmp_path
         assert told(each) == expected
 
 
-def test_a_new_start_forgets(dataset: SegmentationDataset, tmp_path: Path) -> None:
-    score(dataset, Labels(), tmp_path)
-    own = tmp_path / "counts" / "own.npz"
-    own.touch()
-    labels = Labels()
-    score(dataset, labels, tmp_path, fresh=True)
-    assert labels.seen == list(dataset.ids)
-    assert own.exists(), "a user's own file"
-
-
 def test_what_is_not_ones_own_is_refused(dataset: SegmentationDataset, tmp_path: Path) -> None:
     score(dataset, Labels(), tmp_path)
-    with pytest.raises(UserError, match="there a was scored, here it is b; name another output"):
+    with pytest.raises(UserError, match="weights there: a; here: b; name another output"):
         score(dataset, Labels(), tmp_path, key="b")
     (path,) = (tmp_path / "counts").iterdir()
     whole = path.read_bytes()
@@ -189,8 +183,18 @@ def test_the_tool_goes_on(
     assert (out / "per_image.csv").read_bytes() == (tmp_path / "whole" / "per_image.csv").read_bytes()
 
     seen.clear()
+    (out / "against.json").touch()
     assert run_tool("eval", "", evaluate_and_report, [f"resume={out}", "eval.examples=1"]) == 0
     assert sum(seen) <= 2, "those to show"
+    assert (out / "pictures.png").is_file()
+    assert run_tool("eval", "", evaluate_and_report, [f"resume={out}"]) == 0
+    assert not (out / "pictures.png").exists(), "of a report that was made anew"
+    assert not (out / "against.json").exists()
+    seen.clear()
+    assert run(out, *given) == 2
+    assert f"is the folder of an evaluation; resume={out} goes on with it" in capsys.readouterr().err
+    assert not seen
+    assert (out / "counts" / "0000000-0.npz").is_file(), "hours of work, for all we know"
     assert run(out, *given, "resume=auto") == 0
     for mistake, words in (
         ("inference.flip=true", "inference.flip is False there and True here"),
@@ -204,6 +208,64 @@ def test_the_tool_goes_on(
     assert "a resumed run keeps its config" in capsys.readouterr().err
     assert run_tool("eval", "", evaluate_and_report, [*given, "resume=auto"]) == 2
     assert "resume=auto needs output=DIR" in capsys.readouterr().err
+
+
+def test_a_changed_label_is_not_reported_from_what_was_counted(
+    make_checkpoint: Make, tmp_path: Path, capsys: Capture
+) -> None:
+    root, out = tmp_path / "data", tmp_path / "out"
+    make_shapes(root, train=1, val=3, height=64, width=64, seed=0)
+    assert run(out, *options(root, make_checkpoint(classes=VOC_CLASSES))) == 0
+    for mask in (root / "SegmentationClass").iterdir():
+        os.utime(mask, (0, 0))
+    capsys.readouterr()
+    assert run_tool("eval", "", evaluate_and_report, [f"resume={out}"]) == 2
+    assert f"has changed since it was scored in {out}; name another output folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("signal", ["SIGTERM", "SIGINT"])
+def test_signals_say_how_it_goes_on(
+    signal: str, shapes_root: Path, make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    capsys: Capture,
+) -> None:  # fmt: skip
+    original, seen = Predictor.predict_many, []
+
+    def predict_many(self: Predictor, images: Any, settings: Any, **wanted: Any) -> Any:
+        seen.append(len(images))
+        if len(seen) == 3:
+            os.kill(os.getpid(), getattr(signals, signal))
+            time.sleep(5)
+        return original(self, images, settings, **wanted)
+
+    monkeypatch.setattr(Predictor, "predict_many", predict_many)
+    before = signals.getsignal(signals.SIGTERM)
+    given = options(shapes_root, make_checkpoint(classes=VOC_CLASSES))
+    assert run(tmp_path / "out", *given) == 128 + getattr(signals, signal)
+    assert f"what was counted is kept; resume={tmp_path / 'out'} goes on" in capsys.readouterr().err
+    assert signals.getsignal(signals.SIGTERM) == before
+
+
+def test_folders_of_other_work_are_left_alone(
+    shapes_root: Path, make_checkpoint: Make, tmp_path: Path, capsys: Capture
+) -> None:
+    given, trained = options(shapes_root, make_checkpoint(classes=VOC_CLASSES)), tmp_path / "trained"
+    trained.mkdir()
+    (trained / "config.yaml").write_text("name: mine")
+    (trained / "metrics.jsonl").touch()
+    image = next((shapes_root / "JPEGImages").iterdir())
+    refused = f"output={trained} is the folder of a training run; name another one"
+    assert run(trained, *given) == 2
+    assert refused in capsys.readouterr().err
+    assert run_tool("predict", "", predict, [str(image), f"output={trained}", given[2]]) == 2
+    assert refused in capsys.readouterr().err
+    assert (trained / "config.yaml").read_text() == "name: mine"
+    assert run_tool("eval", "", evaluate_and_report, [f"resume={trained}"]) == 2
+    assert f"a training run and no evaluation; checkpoint={trained} scores it" in capsys.readouterr().err
+    (trained / "metrics.jsonl").unlink()
+    assert run_tool("eval", "", evaluate_and_report, [f"resume={trained}"]) == 2
+    assert "of another tool or version, or damaged" in capsys.readouterr().err
+    assert run_tool("eval", "", evaluate_and_report, [f"resume={tmp_path / 'nowhere'}"]) == 2
+    assert "no run to resume there" in capsys.readouterr().err
 
 
 def test_table5_goes_on(

@@ -337,7 +337,7 @@ def test_predict_stops_at_a_full_disk(
     monkeypatch.setattr("segapp.tasks.predict.write_mask", full)
     write_image(tmp_path / "img.png", np.zeros((20, 30, 3), np.uint8))
     assert run_predict(tmp_path / "img.png", f"checkpoint={make_checkpoint()}", f"output={tmp_path / 'out'}") == 2
-    assert capsys.readouterr().err.splitlines()[-1] == "error: mask.png: No space left on device"
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: the disk is full (mask.png); make room")
 
 
 def test_the_canvas_of_training_is_the_default(make_checkpoint: Make, tmp_path: Path, capsys: Capture) -> None:

@@ -47,6 +47,14 @@ class EvalConfig(Config):
             raise ValueError("widths rise from each to the next")
         return value
 
+    @field_validator("classes")
+    @classmethod
+    def _once(cls, value: Words | None) -> Words | None:
+        twice = [name for at, name in enumerate(value or ()) if name in (value or ())[:at]]
+        if twice:
+            raise ValueError(f"{twice[0]} is named twice")
+        return value
+
     @property
     def plain(self) -> Self:
         """Without what a validation amid training has no use for."""
@@ -142,7 +150,7 @@ def evaluate(
     Raises:
         UserError: the data set has no labels, or lacks a class named in `config.classes`.
     """
-    check_labelled(dataset)
+    masks_of(dataset)
     check_classes(config, dataset)
     tally = count(
         dataset,
@@ -207,12 +215,13 @@ def _reduced(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return cv2.resize(picture, size, interpolation=kind)  # type: ignore[return-value]
 
 
-def check_labelled(dataset: SegmentationDataset) -> None:
+def masks_of(dataset: SegmentationDataset) -> Sequence[Path]:
     """Raises:
     UserError: there is nothing to score against.
     """
     if dataset.masks is None:
         raise UserError(f"{dataset.name}: its images have no labels to score against")
+    return dataset.masks
 
 
 def check_classes(config: EvalConfig, dataset: SegmentationDataset) -> None:

@@ -1,10 +1,11 @@
 """Counts a data set's images: shared among processes, and kept in files from which a broken evaluation goes on."""
 
+import json
 import logging
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from functools import reduce
@@ -32,6 +33,7 @@ from segapp.evaluation.details import Counter, Counts
 from segapp.files import whole_file
 from segapp.inference.predictor import Prediction
 from segapp.logs import progress_bar
+from segapp.resume import COUNTS
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +44,6 @@ Labeller = Callable[[Sequence[Sample]], Sequence[Prediction | UserError]]
 Labellers = Callable[[Sequence[Sample]], Sequence[Sequence[Prediction | UserError]]]
 """Samples to what each of several labellers gives."""
 
-COUNTS = "counts"
-"""The folder of tallies in an evaluation's."""
 KEEP_EVERY = 10.0
 """Seconds of counting between writes of what was counted; more where writes would take over KEEP_SHARE of the time."""
 KEEP_SHARE = 0.05
@@ -155,40 +155,50 @@ class Kept:
 
     Args:
         folder: of the evaluation; its config.yaml is written as soon as anything is counted.
-        key: what is scored: the weights, the images and the protocol, told from all others.
-        fresh: what is there is of no use.
+        key: names and values of what is scored: the weights, the images, the protocol.
+        config: of the evaluation.
+        files: of an image, by its place in the data set: what its counts depend on.
         name: of what is counted apart from other things in the folder.
     """
 
-    def __init__(self, folder: Path, key: str, config: Config, *, fresh: bool, name: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        key: Mapping[str, str],
+        config: Config,
+        files: Callable[[int], Sequence[Path]],
+        *,
+        name: str = "",
+    ) -> None:
         self.folder = folder
         self.counts = folder / COUNTS / name
-        self.key = key
+        self.key = dict(key)
         self.config = config
-        self.fresh = fresh
+        self.files = files
 
     def read(self) -> list[Tally] | None:
         """The sums of all files; None without one. What could not be scored is to be tried again.
 
         Raises:
-            UserError: a file is damaged, or of other weights, images or another protocol.
+            UserError: a file is damaged, or of other weights, images or another protocol; an image has changed since.
         """
-        files = sorted(self.counts.glob("[0-9]*-[0-9]*.npz"))
-        if self.fresh:
-            for path in files:
-                path.unlink()
-            return None
         sums: list[Tally] | None = None
-        for path in files:
+        for path in sorted(self.counts.glob("[0-9]*-[0-9]*.npz")):
             try:
-                tallies, key = _read(path)
+                tallies, key, states = _read(path)
                 sums = tallies if sums is None else [each + more for each, more in zip(sums, tallies, strict=True)]
             except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
                 raise UserError(f"{path}: damaged ({error}); remove it, and its images are scored again") from None
-            if key != self.key:
-                raise UserError(
-                    f"resume={self.folder}: there {key} was scored, here it is {self.key}; name another output folder"
-                )
+            for name, value in self.key.items():
+                if key.get(name) != value:
+                    other = f"{name} there: {key.get(name)}; here: {value}"
+                    raise UserError(f"resume={self.folder}: {other}; name another output folder")
+            for place, state in zip(tallies[0].places.tolist(), states, strict=True):
+                if self._state(place) != state:
+                    what = " or ".join(map(str, self.files(place)))
+                    raise UserError(
+                        f"{what} has changed since it was scored in {self.folder}; name another output folder"
+                    )
         if sums is not None and len(np.unique(sums[0].places)) < len(sums[0].places):
             raise UserError(f"{self.counts}: images were counted twice, by two that ran at once; name another folder")
         return sums
@@ -197,13 +207,19 @@ class Kept:
         """In the place of what this process has written since the start, which was after `start` images."""
         if not any(len(tally.places) for tally in tallies):
             return
-        arrays: dict[str, Any] = {"key": self.key, "labellers": len(tallies)}
+        states = [self._state(place) for place in tallies[0].places.tolist()]
+        arrays: dict[str, Any] = {"key": json.dumps(self.key), "labellers": len(tallies), "states": np.array(states)}
         for at, tally in enumerate(tallies):
             arrays |= {f"{at}.{name}": values for name, values in _arrays(tally).items()}
         self.counts.mkdir(parents=True, exist_ok=True)
         save_config(self.folder, self.config)
         with whole_file(self.counts / f"{start:07d}-{rank}.npz") as temporary:
             np.savez_compressed(temporary, **arrays)
+
+    def _state(self, place: int) -> str:
+        """Sizes and times of an image's files."""
+        states = [path.stat() for path in self.files(place) if path.is_file()]
+        return " ".join(f"{state.st_size} {int(state.st_mtime)}" for state in states)
 
 
 class _Counting:
@@ -269,8 +285,10 @@ def _arrays(tally: Tally) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def _read(path: Path) -> tuple[list[Tally], str]:
-    """Raises:
+def _read(path: Path) -> tuple[list[Tally], dict[str, str], list[str]]:
+    """The tallies, the key, and the state of each image that was scored.
+
+    Raises:
     OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error: no file that `Kept.write` has left.
     """
     with np.load(path, allow_pickle=False) as file:
@@ -287,7 +305,10 @@ def _read(path: Path) -> tuple[list[Tally], str]:
         counts = None if boundary is None else Counts(boundary, components)
         return Tally(places, areas, matrix, {}, counts, part(at, "reliability"))
 
-    return [tally(at) for at in range(int(arrays["labellers"]))], str(arrays["key"])
+    key = json.loads(str(arrays["key"]))
+    if not isinstance(key, dict):
+        raise TypeError("no key")
+    return [tally(at) for at in range(int(arrays["labellers"]))], key, arrays["states"].tolist()
 
 
 def _sum(parts: Iterable[T | None]) -> T | None:

@@ -85,7 +85,7 @@ class Predictor:
         side = inference.side
         assert side != "trained"  # whoever reads a checkpoint has resolved it
         if side is not None and side % output_stride != 1:
-            near = side // output_stride * output_stride + 1
+            near = max(1, side // output_stride) * output_stride + 1
             raise UserError(
                 f"a {inference.key} of {side} is not k * output_stride + 1 at output stride {output_stride}; "
                 f"take {near}"

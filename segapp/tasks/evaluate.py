@@ -3,10 +3,12 @@
 import hashlib
 import logging
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import Literal
 
 from pydantic import model_validator
@@ -18,16 +20,24 @@ from segapp.data.dataset import SegmentationDataset
 from segapp.data.loader import Workers
 from segapp.data.options import check_network
 from segapp.devices import DeviceName, Precision, pick_device
-from segapp.distributed import ALONE, Processes, processes
-from segapp.errors import UserError
+from segapp.distributed import ALONE, Processes, processes, rank
+from segapp.errors import Stopped, UserError
 from segapp.evaluation.bootstrap import LEVEL, RESAMPLES, Difference, miou_difference
-from segapp.evaluation.evaluate import EvalConfig, Evaluation, by_network, by_saved_masks, evaluate, warn_of_seen
-from segapp.evaluation.tally import COUNTS, Kept
+from segapp.evaluation.evaluate import (
+    EvalConfig,
+    Evaluation,
+    by_network,
+    by_saved_masks,
+    evaluate,
+    masks_of,
+    warn_of_seen,
+)
+from segapp.evaluation.tally import Kept
 from segapp.files import sha256, write_json
-from segapp.inference.options import InferenceConfig
+from segapp.inference.options import InferenceConfig, Setting
 from segapp.library import open_predictor
 from segapp.pages.results import print_results, write_results
-from segapp.resume import read_resumable
+from segapp.resume import COUNTS, check_unused, read_resumable
 from segapp.tasks.table5 import CELLS, Grid, print_grid, score_row, write_grid
 from segapp.weights.catalogue import CATALOGUE
 from segapp.weights.find import find_checkpoint
@@ -86,6 +96,8 @@ RESUME_MAY_CHANGE = frozenset(
 def evaluate_and_report(overrides: list[str]) -> int:
     """Scores a checkpoint or a folder of masks, and leaves a report. Returns the exit status."""
     config = read_resumable("eval", overrides, EvalToolConfig, RESUME_MAY_CHANGE)
+    if config.resume is None and not rank():
+        check_unused(config.output, resumable=True)
     with (
         processes(gpu=pick_device(config.device).type == "cuda") as job,
         output_folder(config.output, "eval", config.data.name + "_table5" * config.table5, job) as output,
@@ -94,26 +106,39 @@ def evaluate_and_report(overrides: list[str]) -> int:
         if config.table5:
             return table5(config, output, job)
         evaluation, source = score(config, output, job)
-        check_any(evaluation.images, evaluation.problems)
         if job.main:
+            check_any(evaluation.images, evaluation.problems)
             report(config, output, evaluation, source)
     return 0 if evaluation.complete else PARTIAL
 
 
 @contextmanager
 def going_on_told(output: Path, job: Processes) -> Iterator[None]:
-    """Says, where the work is broken off, how it goes on."""
+    """Says, where the work is broken off and no mistake in it is to blame, how it goes on. SIGTERM breaks it off, too.
+
+    Raises:
+        Stopped: by SIGTERM.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
-    except BaseException:
+    except (KeyboardInterrupt, Stopped, OSError, MemoryError, RuntimeError):
         if job.main and any((output / COUNTS).rglob("*.npz")):
             log.warning("what was counted is kept; resume=%s goes on", output)
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def report(config: EvalToolConfig, output: Path, evaluation: Evaluation, source: dict[str, str]) -> None:
     """Writes the report, and prints the figures."""
     compared = None if config.against is None else compare(config, config.against, evaluation)
+    for name in ("pictures.png", "against.json"):  # of a report that is made anew
+        (output / name).unlink(missing_ok=True)
     write_results(output, evaluation, config.eval, title=evaluation.dataset, source=source)
     if compared is not None:
         write_json(output / "against.json", {"masks": str(config.against), "level": LEVEL, **asdict(compared)})
@@ -140,8 +165,9 @@ def score(config: EvalToolConfig, output: Path, job: Processes = ALONE) -> tuple
     with job.main_first():
         dataset = config.data.dataset("val")
     if config.predictions is not None:
-        what = f"masks {masks_mark(config.predictions, dataset)} in {config.predictions.resolve()}"
-        kept = keep(config, output, what, dataset, "")
+        if config.inference.setting != Setting((1.0,), flip=False) or config.output_stride is not None:
+            log.warning("predictions=DIR scores masks as they are; inference and output_stride change nothing")
+        kept = keep(config, output, {"masks": str(config.predictions.resolve())}, dataset)
         evaluation = score_masks(config.predictions, dataset, config.eval, config.workers, job, kept)
         return evaluation, {"masks": str(config.predictions.resolve()), "data": dataset.name}
 
@@ -172,7 +198,7 @@ def score(config: EvalToolConfig, output: Path, job: Processes = ALONE) -> tuple
         workers=config.workers,
         device=predictor.device,
         processes=job,
-        kept=keep(config, output, f"weights {digest[:16]}", dataset, predictor.protocol),
+        kept=keep(config, output, {"weights": digest, "protocol": predictor.protocol}, dataset),
     )
     origin = {}
     if info.source is not None:
@@ -189,7 +215,7 @@ def score(config: EvalToolConfig, output: Path, job: Processes = ALONE) -> tuple
 
 
 def keep(
-    config: EvalToolConfig, output: Path, what: str, dataset: SegmentationDataset, protocol: str, name: str = ""
+    config: EvalToolConfig, output: Path, what: dict[str, str], dataset: SegmentationDataset, name: str = ""
 ) -> Kept:
     """Where an evaluation keeps what it counts.
 
@@ -197,22 +223,15 @@ def keep(
         what: is scored.
         name: of a part of the evaluation.
     """
+    images, masks = dataset.images, masks_of(dataset)
     ids = hashlib.sha256(os.fsencode("\n".join(dataset.ids))).hexdigest()
-    shown = f" ({protocol})" if protocol else ""
-    key = f"{what} on {len(dataset)} images of {dataset.name} ({ids[:16]}){shown}"
-    return Kept(output, key, config, fresh=config.resume is None, name=name)
 
+    def files(place: int) -> list[Path]:
+        own = [] if config.predictions is None else [config.predictions / f"{dataset.ids[place]}.png"]
+        return [images[place], masks[place], *own]
 
-def masks_mark(folder: Path, dataset: SegmentationDataset) -> str:
-    """Tells a folder's masks from what they were before a change."""
-    digest = hashlib.sha256()
-    for id in dataset.ids:
-        try:
-            state = (folder / f"{id}.png").stat()
-        except OSError:
-            continue
-        digest.update(os.fsencode(f"{id} {state.st_size} {state.st_mtime_ns}\n"))
-    return digest.hexdigest()[:16]
+    key = what | {"images": f"{len(dataset)} of {dataset.name}, list {ids[:16]}"}
+    return Kept(output, key, config, files, name=name)
 
 
 def with_checkpoint(config: EvalToolConfig, path: Path) -> EvalToolConfig:
@@ -270,7 +289,7 @@ def table5(config: EvalToolConfig, output: Path, job: Processes = ALONE) -> int:
     with job.main_first():
         dataset = config.data.dataset("val")
         path = find_checkpoint(config.checkpoint, offline=config.offline)
-    what = f"weights {sha256(path)[:16]}"
+    what = {"weights": sha256(path)}
     config = with_checkpoint(config, path)
     cells = []
     for stride in CELLS:
@@ -284,12 +303,12 @@ def table5(config: EvalToolConfig, output: Path, job: Processes = ALONE) -> int:
             batch_size=config.eval.batch_size,
             workers=config.workers,
             processes=job,
-            kept=keep(config, output, what, dataset, predictor.protocol, f"output_stride_{stride}"),
+            kept=keep(config, output, what | {"protocol": predictor.protocol}, dataset, f"output_stride_{stride}"),
         )
         cells += row
-    check_any(images, problems)
-    warn_of_seen(dataset, info.splits_seen)
     if job.main:
+        check_any(images, problems)
+        warn_of_seen(dataset, info.splits_seen)
         grid = Grid(dataset.name, images, problems, cells)
         write_grid(output, grid)
         print(f"table     {output / 'table5.md'}\n")

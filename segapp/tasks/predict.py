@@ -29,6 +29,7 @@ from segapp.inference.predictor import Predictor
 from segapp.library import open_predictor
 from segapp.logs import progress_bar
 from segapp.pages.results import print_results, write_results
+from segapp.resume import check_unused
 from segapp.weights.find import find_checkpoint
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ def predict(arguments: list[str]) -> int:
     paths, overrides = split_arguments(arguments)
     config = read_config("predict", overrides, PredictConfig)
     images = find_images(paths)
+    check_unused(config.output, resumable=False)
     if config.labels is not None and not config.labels.is_dir():
         raise UserError(f"labels={config.labels}: no such folder")
     checkpoint = find_checkpoint(config.checkpoint, offline=config.offline)

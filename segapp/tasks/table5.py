@@ -13,7 +13,7 @@ from segapp.data.loader import Workers
 from segapp.distributed import Processes
 from segapp.errors import UserError
 from segapp.evaluation.confusion import Scores
-from segapp.evaluation.evaluate import check_labelled
+from segapp.evaluation.evaluate import masks_of
 from segapp.evaluation.tally import Kept, count
 from segapp.files import write_json, write_text
 from segapp.flops import forward_flops
@@ -77,7 +77,7 @@ def score_row(
     Raises:
         UserError: the data set has no labels, or images are not shown on a canvas of one size.
     """
-    check_labelled(dataset)
+    masks_of(dataset)
     if predictor.inference.key != "canvas" or predictor.canvas is None:
         raise UserError("table5=true shows whole images on a canvas: leave inference as it is, or take canvas")
     settings = CELLS[predictor.output_stride]
@@ -119,10 +119,11 @@ def multiply_adds(model: torch.nn.Module, canvas: int, setting: Setting) -> int:
 def write_grid(folder: Path, grid: Grid) -> None:
     """table5.json and table5.md."""
     cells = [asdict(cell) | ({"miou": None} if np.isnan(cell.miou) else {}) for cell in grid.cells]
-    write_json(folder / "table5.json", asdict(grid) | {"cells": cells})
+    values = asdict(grid) | {"cells": cells, "complete": not grid.problems}
+    write_json(folder / "table5.json", {"data": values.pop("dataset")} | values)
     head = f"{grid.images} images of {grid.dataset}; mIoU in percent, the paper's of VOC 2012 val."
     if grid.problems:
-        head += f" Incomplete: {len(grid.problems)} images could not be scored."
+        head += f" Incomplete: {len(grid.problems)} more could not be scored."
     lines = [f"| {' | '.join(row)} |" for row in _rows(grid.cells)]
     lines.insert(1, "| ---: | --- |" + " ---: |" * 6)
     write_text(folder / "table5.md", "\n".join([head, "", *lines]) + "\n")
