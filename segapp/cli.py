@@ -51,6 +51,8 @@ def run_tool(name: str, doc: str, main: Callable[[list[str]], int], argv: Sequen
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be text
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # of segapp.quiet_start
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     keep_freed_memory()
     level = logging.ERROR if rank() else logging.INFO  # of a job's processes, the first one speaks
     logging.basicConfig(level=level, format="%(message)s", handlers=[ProgressHandler()], force=True)

@@ -93,6 +93,15 @@ def test_absent_classes_are_left_out() -> None:
     assert (interval.low, interval.high) == pytest.approx((min(both, first), second))
 
 
+def test_one_image_has_no_interval() -> None:
+    areas = np.array([[[6, 1], [8, 2], [7, 3]]])
+    interval = miou_interval(areas)
+    assert interval.value == pytest.approx((6 / 9 + 1 / 4) / 2)
+    assert not interval.known
+    assert not miou_difference(areas, areas).gain.known
+    assert miou_interval(np.concatenate([areas, areas])).known
+
+
 def test_seeded_and_the_same_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
     areas = predict(rng, *draw_images(rng, 30), 0.9)

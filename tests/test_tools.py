@@ -1,9 +1,12 @@
 """The three tools as a person runs them, on tiny data: what they leave, what they say, how they end."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -443,3 +446,16 @@ def test_scripts_run_from_anywhere(tmp_path: Path, make_checkpoint: Make) -> Non
     assert wrong.stderr.startswith("error: VOC 2012 is not in /nowhere")
     assert len(wrong.stderr.splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["img.jpg", "net.safetensors", "out"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("after", [0.3, 1.2])
+def test_ctrl_c_amid_the_imports_leaves_no_traceback(after: float) -> None:
+    process = subprocess.Popen(
+        [sys.executable, PROJECT / "tools" / "eval.py", "data=nothing"], stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(after)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode in (-signal.SIGINT, 130)
+    assert told in ("", "interrupted\n")

@@ -9,6 +9,7 @@ uv run --with segmentation-models-pytorch python tools/benchmark.py infer size=[
 
 import sys
 
+import segapp.quiet_start  # noqa: F401
 from segapp.cli import run_tool
 from segapp.tasks.benchmark import benchmark
 

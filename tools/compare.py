@@ -7,6 +7,7 @@ python tools/compare.py runs/train/ONE latest                       and the run 
 
 import sys
 
+import segapp.quiet_start  # noqa: F401
 from segapp.cli import run_tool
 from segapp.tasks.compare import compare
 

@@ -11,6 +11,7 @@ python tools/eval.py predictions=DIR against=OTHER data=voc2012      is DIR bett
 
 import sys
 
+import segapp.quiet_start  # noqa: F401
 from segapp.cli import run_tool
 from segapp.tasks.evaluate import evaluate_and_report
 

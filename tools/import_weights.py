@@ -9,6 +9,7 @@ python tools/import_weights.py runs/train/RUN output=encoder.safetensors format=
 
 import sys
 
+import segapp.quiet_start  # noqa: F401
 from segapp.cli import run_tool
 from segapp.tasks.import_weights import import_weights
 

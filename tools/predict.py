@@ -11,6 +11,7 @@ python tools/predict.py images/ labels=masks/                       reports mIoU
 
 import sys
 
+import segapp.quiet_start  # noqa: F401
 from segapp.cli import run_tool
 from segapp.tasks.predict import predict
 

@@ -11,6 +11,7 @@ The first three take root=DIR and offline=true; check takes what follows.
 
 import sys
 
+import segapp.quiet_start  # noqa: F401
 from segapp.cli import run_tool
 from segapp.tasks.prepare_data import prepare_data
 

@@ -9,6 +9,7 @@ python tools/train.py resume=runs/train/RUN                         continues a 
 
 import sys
 
+import segapp.quiet_start  # noqa: F401
 from segapp.cli import run_tool
 from segapp.tasks.train import train_and_report
 

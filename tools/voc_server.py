@@ -7,6 +7,7 @@ python tools/voc_server.py predictions=DIR                             checks an
 
 import sys
 
+import segapp.quiet_start  # noqa: F401
 from segapp.cli import run_tool
 from segapp.tasks.server import pack_for_server
 

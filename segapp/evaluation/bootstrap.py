@@ -29,6 +29,10 @@ class Interval:
     low: float
     high: float
 
+    @property
+    def known(self) -> bool:
+        return bool(np.isfinite([self.low, self.high]).all())
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -78,12 +82,16 @@ def miou_difference(
 
 
 def _resampled(sets: list[Areas], resamples: int, seed: int) -> Iterator[list[Floats]]:
-    """For each set, R x 3 x K pixels of R resamples of the images, the same ones for all sets; R adds up."""
+    """For each set, R x 3 x K pixels of R resamples of the images, the same ones for all sets; R adds up.
+
+    None of fewer than two images, which show no spread.
+    """
     images = len(sets[0])
+    resamples = resamples if images > 1 else 0
     rng = np.random.default_rng(seed)
     flat = [areas.reshape(images, -1).astype(np.float64) for areas in sets if images]
     step = max(1, _DRAWS_AT_ONCE // max(1, images))
-    for start in range(0, resamples if images else 0, step):
+    for start in range(0, resamples, step):
         rows = min(step, resamples - start)
         drawn = rng.integers(0, images, (rows, images)) + np.arange(rows)[:, None] * images
         weights = np.bincount(drawn.ravel(), minlength=rows * images).reshape(rows, images).astype(np.float64)

@@ -72,9 +72,7 @@ def write_report(
         charts = [_trimap(details.widths, boundary.trimap_miou), _by_size(details.counts.components)]
         sizes = _sizes(details.counts.components)
         if details.reliability is not None:
-            figures.append(
-                ("Calibration error", details.reliability.ece, "confidence less accuracy, the lower the better")
-            )
+            figures.append(("Calibration error", details.reliability.ece, "mean distance of confidence from accuracy"))
             charts.append(_calibration(details.reliability))
     render(
         "report.html.j2",
@@ -117,8 +115,8 @@ def write_report(
 def _trimap(widths: Sequence[int], mious: Floats) -> Chart | None:
     """Like Figure 5 of arXiv:1802.02611."""
     line = Line(np.array(widths, float), mious, marked=True)
-    about = "Over the pixels within so many of the labels' void, which outlines things (arXiv:1802.02611, Figure 5)."
-    return chart("mIoU near void", [line], x_name="pixels from void, up to", about=about, from_zero=False)
+    about = "Over the pixels at most so far from the labels' void, which outlines things (arXiv:1802.02611, Figure 5)."
+    return chart("mIoU near void", [line], x_name="pixels from void, at most", about=about, from_zero=False)
 
 
 def _by_size(counts: ComponentCounts) -> Chart | None:

@@ -45,6 +45,7 @@ def write_results(
     if colour_table is not None:
         values["colour_table_miou"] = colour_table
         figures.append(("mIoU of a colour table", colour_table, "each pixel by its colour alone"))
+    values["source"] = dict(source)
     details = evaluation.details
     write_json(folder / "metrics.json", values)
     write_per_class(folder / "per_class.csv", values)
@@ -77,7 +78,8 @@ def print_results(evaluation: Evaluation, config: EvalConfig, colour_table: floa
     width = max(map(len, scores.classes))
     print(f"{'class':{width}}     IoU  accuracy")
     for name, iou, accuracy in zip(scores.classes, scores.per_class_iou, scores.per_class_accuracy, strict=True):
-        figures = "absent, left out of the mean" if np.isnan(iou) else f"{iou:.4f}    {accuracy:.4f}"
+        found = "   n/a" if np.isnan(accuracy) else f"{accuracy:.4f}"
+        figures = "absent, left out of the mean" if np.isnan(iou) else f"{iou:.4f}    {found}"
         print(f"{name:{width}}  {figures}")
     for problem in evaluation.problems[:20]:
         print(f"not scored: {problem}")
@@ -87,8 +89,9 @@ def print_results(evaluation: Evaluation, config: EvalConfig, colour_table: floa
     print(f"pixel accuracy {scores.pixel_accuracy:.4f}")
     if evaluation.details is not None:
         interval, boundary = evaluation.details.interval, evaluation.details.counts.boundary
+        spread = f"{interval.low:.4f} to {interval.high:.4f}" if interval.known else "unknown: too few images"
         print(f"Boundary IoU {mean(boundary.per_class_iou):.4f}, boundary F-score {mean(boundary.per_class_f):.4f}")
-        print(f"95 % interval of the mIoU {interval.low:.4f} to {interval.high:.4f}")
+        print(f"95 % interval of the mIoU {spread}")
     if config.classes is not None:
         print(f"mIoU of {', '.join(config.classes)}: {scores.miou_of(config.classes):.4f}")
     if colour_table is not None:

@@ -42,7 +42,7 @@ def write_markdown(path: Path, evaluation: Evaluation) -> None:
     """The headline figures with their protocol, and a table of the classes."""
     scores, details = evaluation.scores, evaluation.details
     spread = ""
-    if details is not None:
+    if details is not None and details.interval.known:
         spread = f" (95 % interval {_percent(details.interval.low)} to {_percent(details.interval.high)})"
     lines = [
         f"**mIoU {_percent(scores.miou)} %**{spread} on {_cell(evaluation.dataset)}, {evaluation.images} images; "
@@ -52,7 +52,7 @@ def write_markdown(path: Path, evaluation: Evaluation) -> None:
         "",
     ]
     if not evaluation.complete:
-        lines += [f"Incomplete: {len(evaluation.problems)} images could not be scored.", ""]
+        lines += [f"Incomplete: {len(evaluation.problems)} more could not be scored.", ""]
     columns = {
         "IoU": scores.per_class_iou,
         "precision": scores.per_class_precision,

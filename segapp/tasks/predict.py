@@ -88,7 +88,7 @@ def predict(arguments: list[str]) -> int:
         save_config(output, config)
         result = label_images(images, predictor, config, output)
         print(f"{result.saved} of {len(images)} images")
-        for kind in config.save:
+        for kind in config.save if result.saved else ():
             print(f"{kind:13} {output / FOLDERS[kind]}")
         if config.labels is None:
             for problem in result.problems:
