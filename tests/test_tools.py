@@ -450,7 +450,7 @@ def test_scripts_run_from_anywhere(tmp_path: Path, make_checkpoint: Make) -> Non
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("during", ["segapp.quiet_start", "torch._C"])
 def test_ctrl_c_amid_the_imports_leaves_no_traceback(during: str) -> None:
-    command = [sys.executable, "-X", "importtime", PROJECT / "tools" / "eval.py", "data=nothing"]
+    command = [sys.executable, "-X", "importtime", str(PROJECT / "tools" / "eval.py"), "data=nothing"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         next(line for line in process.stderr if line.rstrip().endswith(during))
