@@ -238,6 +238,7 @@ def test_signals_say_how_it_goes_on(
         return original(self, images, settings, **wanted)
 
     monkeypatch.setattr(Predictor, "predict_many", predict_many)
+    signals.signal(signals.SIGINT, signals.default_int_handler)  # not ignored, as in the background of a shell
     before = signals.getsignal(signals.SIGTERM)
     given = options(shapes_root, make_checkpoint(classes=VOC_CLASSES))
     assert run(tmp_path / "out", *given) == 128 + getattr(signals, signal)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -451,7 +452,8 @@ def test_scripts_run_from_anywhere(tmp_path: Path, make_checkpoint: Make) -> Non
 @pytest.mark.parametrize("during", ["segapp.quiet_start", "torch._C"])
 def test_ctrl_c_amid_the_imports_leaves_no_traceback(during: str) -> None:
     command = [sys.executable, "-X", "importtime", str(PROJECT / "tools" / "eval.py"), "data=nothing"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # not ignored, as in the background of a shell
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard) as process:
         assert process.stderr is not None
         next(line for line in process.stderr if line.rstrip().endswith(during))
         process.send_signal(signal.SIGINT)
