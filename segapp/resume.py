@@ -65,7 +65,7 @@ def check_unused(folder: Path | None, *, resumable: bool) -> None:
         return
     if is_training_run(folder):
         raise UserError(f"output={folder} is the folder of a training run; name another one")
-    if (folder / COUNTS).is_dir():
+    if any((folder / COUNTS).rglob("[0-9]*-[0-9]*.npz")):
         goes_on = f"resume={folder} goes on with it or reports anew, or " if resumable else ""
         raise UserError(f"output={folder} is the folder of an evaluation; {goes_on}name another one")
 
