@@ -57,6 +57,18 @@ def test_cells_are_single_evaluations(
     assert "| 8 | six scales |" in (tmp_path / "grid" / "table5.md").read_text()
 
 
+def test_other_data_are_not_held_against_the_paper(
+    shapes_root: Path, make_checkpoint: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = make_checkpoint(classes=tuple(map(str, range(21))))
+    assert run(shapes_root, checkpoint, tmp_path / "grid", "table5=true", "data.val=train") == 0
+    grid = json.loads((tmp_path / "grid" / "table5.json").read_text())
+    assert all(cell["paper"] is None for cell in grid["cells"])
+    assert "paper" not in capsys.readouterr().out
+    lines = (tmp_path / "grid" / "table5.md").read_text().splitlines()
+    assert {line.count("|") for line in lines if line.startswith("|")} == {5}
+
+
 @pytest.mark.parametrize("mistake", ["output_stride=8", "predictions=.", "inference=sliding"])
 def test_mistakes(
     mistake: str, shapes_root: Path, make_checkpoint: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -35,6 +35,8 @@ PUBLISHED = {
     (8, MIRRORED): (0.8139, 0.8358),
 }
 """mIoU on VOC 2012 val of Xception-65 with decoder and separable convolutions, without COCO and with it."""
+PUBLISHED_ON = "voc2012 val"
+"""The name of that data set."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ def score_row(
     )
     cells = []
     for setting, tally in zip(settings, tallies, strict=True):
-        paper, paper_coco = PUBLISHED.get((predictor.output_stride, setting), (None, None))
+        published = PUBLISHED if dataset.name == PUBLISHED_ON else {}
+        paper, paper_coco = published.get((predictor.output_stride, setting), (None, None))
         cells.append(
             Cell(
                 predictor.output_stride,
@@ -121,11 +124,12 @@ def write_grid(folder: Path, grid: Grid) -> None:
     cells = [asdict(cell) | ({"miou": None} if np.isnan(cell.miou) else {}) for cell in grid.cells]
     values = asdict(grid) | {"cells": cells, "complete": not grid.problems}
     write_json(folder / "table5.json", {"data": values.pop("dataset")} | values)
-    head = f"{grid.images} images of {grid.dataset}; mIoU in percent, the paper's of VOC 2012 val."
+    head = f"{grid.images} images of {grid.dataset}."
     if grid.problems:
         head += f" Incomplete: {len(grid.problems)} more could not be scored."
-    lines = [f"| {' | '.join(row)} |" for row in _rows(grid.cells)]
-    lines.insert(1, "| ---: | --- |" + " ---: |" * 6)
+    rows = _rows(grid.cells)
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    lines.insert(1, "| ---: | --- |" + " ---: |" * (len(rows[0]) - 2))
     write_text(folder / "table5.md", "\n".join([head, "", *lines]) + "\n")
 
 
@@ -149,4 +153,4 @@ def _rows(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
             compared += ["", ""] if paper is None else [f"{paper:.2%}", f"{100 * (cell.miou - paper):+.2f}"]
         miou = "n/a" if np.isnan(cell.miou) else f"{cell.miou:.2%}"
         rows.append((str(cell.output_stride), cell.setting, f"{cell.multiply_adds:.2f} G", miou, *compared))
-    return rows
+    return rows if any(cell.paper for cell in cells) else [row[:4] for row in rows]
