@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from segapp.evaluation.confusion import Floats, ratio
+from segapp.evaluation.confusion import Floats, mean_iou, ratio
 
 Areas = npt.NDArray[np.int64]
 """N x 3 x K pixels of each image and class: right, true and predicted."""
@@ -57,8 +57,8 @@ def miou_interval(areas: Areas, *, resamples: int = RESAMPLES, level: float = LE
     Args:
         areas: N x 3 x K of the classes over which the mean is taken; ignored pixels are in none of them.
     """
-    mious = np.concatenate([np.empty(0), *(_miou(totals) for (totals,) in _resampled([areas], resamples, seed))])
-    return _interval(float(_miou(areas.sum(0))), mious, level)
+    mious = np.concatenate([np.empty(0), *(mean_iou(totals) for (totals,) in _resampled([areas], resamples, seed))])
+    return _interval(float(mean_iou(areas.sum(0))), mious, level)
 
 
 def miou_difference(
@@ -74,9 +74,9 @@ def miou_difference(
     if areas.shape != other.shape or not np.array_equal(areas[:, 1], other[:, 1]):
         raise ValueError("a paired comparison takes two predictions of the same images")
     gains = np.concatenate(
-        [np.empty(0), *(_miou(b) - _miou(a) for a, b in _resampled([areas, other], resamples, seed))]
+        [np.empty(0), *(mean_iou(b) - mean_iou(a) for a, b in _resampled([areas, other], resamples, seed))]
     )
-    gain = float(_miou(other.sum(0)) - _miou(areas.sum(0)))
+    gain = float(mean_iou(other.sum(0)) - mean_iou(areas.sum(0)))
     known = gains[np.isfinite(gains)]
     return Difference(_interval(gain, gains, level), float(ratio((known > 0).sum(), len(known))))
 
@@ -96,13 +96,6 @@ def _resampled(sets: list[Areas], resamples: int, seed: int) -> Iterator[list[Fl
         drawn = rng.integers(0, images, (rows, images)) + np.arange(rows)[:, None] * images
         weights = np.bincount(drawn.ravel(), minlength=rows * images).reshape(rows, images).astype(np.float64)
         yield [(weights @ each).reshape(rows, *areas.shape[1:]) for each, areas in zip(flat, sets, strict=True)]
-
-
-def _miou(totals: npt.NDArray[np.generic]) -> Floats:
-    """Of ... x 3 x K pixels, the mean IoU; NaN where no class has a union."""
-    right, true, predicted = np.moveaxis(np.asarray(totals, np.float64), -2, 0)
-    union = true + predicted - right
-    return ratio(np.nansum(ratio(right, union), -1), (union > 0).sum(-1))
 
 
 def _interval(value: float, resampled: Floats, level: float) -> Interval:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segapp.classes import IGNORE_INDEX
-from segapp.evaluation.confusion import Floats, ratio
+from segapp.evaluation.confusion import Floats, mean_iou, ratio
 
 Labels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -57,8 +57,7 @@ class BoundaryCounts:
     def trimap_miou(self) -> Floats:
         """mIoU in [0, 1] for each width, classes without a union in the band left out; NaN where the band is empty."""
         hits = self.trimap.diagonal(axis1=1, axis2=2)
-        union = self.trimap.sum(1) + self.trimap.sum(2) - hits
-        return ratio(np.nansum(ratio(hits, union), 1), (union > 0).sum(1))
+        return mean_iou(np.stack([hits, self.trimap.sum(2), self.trimap.sum(1)], 1))
 
     @cached_property
     def per_class_iou(self) -> Floats:

@@ -119,6 +119,13 @@ class Scores:
         return float(ratio((self._truth * np.nan_to_num(self.per_class_iou)).sum(), self._truth.sum()))
 
 
+def mean_iou(areas: npt.NDArray[np.generic]) -> Floats:
+    """Of ... x 3 x K pixels, right, true and predicted, over the classes that have a union; NaN where none has."""
+    right, true, predicted = np.moveaxis(np.asarray(areas, np.float64), -2, 0)
+    union = true + predicted - right
+    return ratio(np.nansum(ratio(right, union), -1), (union > 0).sum(-1))
+
+
 def mean(values: Floats) -> Floats:
     """Over the first axis, of what is not NaN; NaN where all is."""
     return ratio(np.nansum(values, 0), np.isfinite(values).sum(0))

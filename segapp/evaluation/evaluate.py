@@ -19,7 +19,7 @@ from segapp.data.splits import overlapping
 from segapp.distributed import ALONE, Processes
 from segapp.errors import UserError
 from segapp.evaluation.bootstrap import Areas
-from segapp.evaluation.confusion import ConfusionMatrix, Floats, Scores, ratio
+from segapp.evaluation.confusion import ConfusionMatrix, Floats, Scores, mean_iou
 from segapp.evaluation.details import Details
 from segapp.evaluation.tally import Kept, Labeller, areas, count
 from segapp.images import read_mask
@@ -171,7 +171,7 @@ def evaluate(
     examples: list[Example] = []
     worst: dict[str, Example] = {}
     if processes.main:
-        chosen = _chosen(image_mious(tally.areas), config.examples)
+        chosen = _chosen(mean_iou(tally.areas), config.examples)
         of_classes = _worst(tally.areas, scores, config.examples if config.detailed else 0)
         shown = {
             at: example
@@ -197,7 +197,7 @@ def show(dataset: SegmentationDataset, label: Labeller, indices: Iterable[int]) 
             continue
         truth, found = torch.from_numpy(sample.label), prediction.labels.cpu()
         matrix = ConfusionMatrix(len(dataset.classes))
-        miou = float(image_mious(areas(matrix.update(truth, found))[None].numpy())[0])
+        miou = float(mean_iou(areas(matrix.update(truth, found)).numpy()))
         ious = Scores(dataset.classes, matrix.compute()).per_class_iou
         pictures = _reduced(sample.image), _reduced(sample.label), _reduced(found.numpy())
         examples.append(Example(sample.id, *pictures, miou, ious))
@@ -244,13 +244,6 @@ def warn_of_seen(dataset: SegmentationDataset, splits_seen: Iterable[str]) -> st
         caution = f"nobody knows what these weights were trained on: whether they have seen {dataset.name}, too"
     log.warning(caution)
     return caution
-
-
-def image_mious(areas: Areas) -> npt.NDArray[np.float64]:
-    """Each image's mean IoU over the classes in its truth or prediction; NaN where all of it is ignored."""
-    right, true, predicted = np.moveaxis(areas, 1, 0)
-    union = true + predicted - right
-    return ratio(np.nansum(ratio(right, union), 1), (union > 0).sum(1))
 
 
 def _chosen(mious: npt.NDArray[np.float64], number: int) -> list[int]:

@@ -175,6 +175,7 @@ class Kept:
         self.key = dict(key)
         self.config = config
         self.files = files
+        self._states: dict[int, str] = {}
 
     def read(self) -> list[Tally] | None:
         """The sums of all files; None without one. What could not be scored is to be tried again.
@@ -207,12 +208,15 @@ class Kept:
         """In the place of what this process has written since the start, which was after `start` images."""
         if not any(len(tally.places) for tally in tallies):
             return
-        states = [self._state(place) for place in tallies[0].places.tolist()]
+        if not self._states:  # the first time
+            self.counts.mkdir(parents=True, exist_ok=True)
+            save_config(self.folder, self.config)
+        places = tallies[0].places.tolist()
+        self._states |= {place: self._state(place) for place in places if place not in self._states}
+        states = [self._states[place] for place in places]
         arrays: dict[str, Any] = {"key": json.dumps(self.key), "labellers": len(tallies), "states": np.array(states)}
         for at, tally in enumerate(tallies):
             arrays |= {f"{at}.{name}": values for name, values in _arrays(tally).items()}
-        self.counts.mkdir(parents=True, exist_ok=True)
-        save_config(self.folder, self.config)
         with whole_file(self.counts / f"{start:07d}-{rank}.npz") as temporary:
             np.savez_compressed(temporary, **arrays)
 

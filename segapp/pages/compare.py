@@ -23,8 +23,8 @@ TRAINED_ON = {f"data.{key}" for key in ("root", "title", "train", "download", "c
 CURVES = (("Loss", "loss"), ("mIoU", "miou"), ("mIoU of the EMA", "ema_miou"))
 
 
-def write_comparison(path: Path, runs: Sequence[Run], provenance: Mapping[str, str]) -> None:
-    """Writes the page whole or not at all.
+def write_comparison(path: Path, runs: Sequence[Run], provenance: Mapping[str, str]) -> list[str]:
+    """Writes the page whole or not at all. Returns the keys for which the runs are not scored alike.
 
     Args:
         runs: 2 to MOST; differences are to the first.
@@ -33,6 +33,7 @@ def write_comparison(path: Path, runs: Sequence[Run], provenance: Mapping[str, s
     styles = [f"c{index % COLOURS} d{index % DASHES}" for index in range(len(runs))]
     rows = _runs(runs, styles)
     configs = differences([run.config for run in runs])
+    unlike = scored_unlike(configs)
     render(
         "compare.html.j2",
         path,
@@ -42,10 +43,11 @@ def write_comparison(path: Path, runs: Sequence[Run], provenance: Mapping[str, s
         charts=[each for each in _charts(runs, styles) if each],
         classes=_classes(runs),
         configs=configs,
-        unlike=scored_unlike(configs),
+        unlike=unlike,
         environments=differences([run.environment for run in runs]),
         provenance=provenance,
     )
+    return unlike
 
 
 def _runs(runs: Sequence[Run], styles: Sequence[str]) -> list[dict[str, Any]]:

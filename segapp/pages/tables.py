@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segapp.evaluation.confusion import ratio
+from segapp.evaluation.confusion import mean_iou, ratio
 from segapp.evaluation.details import Details
-from segapp.evaluation.evaluate import Evaluation, image_mious
+from segapp.evaluation.evaluate import Evaluation
 from segapp.files import write_text
 
 
@@ -23,7 +23,7 @@ def write_per_class(path: Path, values: Mapping[str, Any]) -> None:
 def write_per_image(path: Path, details: Details) -> None:
     """A row an image: id, mIoU over the classes in its truth or prediction, pixel accuracy, pixels not ignored."""
     right, true, _ = details.areas.sum(2).T
-    columns = [image_mious(details.areas).tolist(), ratio(right, true).tolist(), true.tolist()]
+    columns = [mean_iou(details.areas).tolist(), ratio(right, true).tolist(), true.tolist()]
     _write(path, ["id", "miou", "pixel_accuracy", "pixels"], zip(details.ids, *columns, strict=True))
 
 

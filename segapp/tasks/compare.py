@@ -11,7 +11,7 @@ from segapp.config import Config, UserPath, as_typed
 from segapp.errors import UserError
 from segapp.files import output_parent
 from segapp.inference.inputs import matches, split_arguments
-from segapp.pages.compare import MOST, differences, scored_unlike, write_comparison
+from segapp.pages.compare import MOST, write_comparison
 from segapp.pages.history import METRICS, read_run
 from segapp.pages.results import environment
 from segapp.weights.find import LATEST
@@ -38,11 +38,10 @@ def compare(arguments: list[str]) -> int:
     if output is None:
         with output_folder(None, "compare", runs[0].name) as folder:
             output = folder / "compare.html"
-            write_comparison(output, runs, provenance)
+            unlike = write_comparison(output, runs, provenance)
     else:
         with output_parent(output.parent):
-            write_comparison(output, runs, provenance)
-    unlike = scored_unlike(differences([run.config for run in runs]))
+            unlike = write_comparison(output, runs, provenance)
     if unlike:
         log.warning("these runs are not scored alike: they differ in %s", ", ".join(unlike))
     print(f"page  {output}")
