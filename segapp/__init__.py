@@ -3,20 +3,21 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segapp.errors import UserError
-    from segapp.library import load
+    from segapp.api import load
+    from segapp.base.errors import UserError
 
-__all__ = ["UserError", "load"]
+__version__ = "0.2.0"
+__all__ = ["UserError", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
     """Imported when it is used: PyTorch takes seconds."""
     if name == "load":
-        from segapp.library import load
+        from segapp.api import load
 
         return load
     if name == "UserError":
-        from segapp.errors import UserError
+        from segapp.base.errors import UserError
 
         return UserError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

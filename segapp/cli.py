@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import importlib
 import io
 import logging
 import re
@@ -23,16 +24,17 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from segapp import paths
-from segapp.config import Config
-from segapp.devices import keep_freed_memory
-from segapp.distributed import ALONE, Processes, is_of_another_process, rank
-from segapp.errors import LESS_MEMORY, Stopped, UserError
-from segapp.files import discarded_if_empty, output_parent, writable_folder
-from segapp.logs import ProgressHandler
-from segapp.paths import CONF, PROJECT
+import segapp
+from segapp.base.config import Config
+from segapp.base.devices import keep_freed_memory
+from segapp.base.distributed import ALONE, Processes, is_of_another_process, rank
+from segapp.base.errors import LESS_MEMORY, Stopped, UserError
+from segapp.base.files import discarded_if_empty, output_parent, writable_folder
+from segapp.base.logs import ProgressHandler
+from segapp.base.paths import CONF, PACKAGE, as_invoked, runs_folder
 
-OmegaConf.register_new_resolver("project", lambda path: str(PROJECT / path), replace=True)
+OmegaConf.register_new_resolver("here", lambda path: str(Path.cwd() / path), replace=True)
+OmegaConf.register_new_resolver("package", lambda path: str(PACKAGE / path), replace=True)
 
 C = TypeVar("C", bound=Config)
 
@@ -42,16 +44,49 @@ REFUSED = 2
 """Exit status when nothing was done, for an error that one line explains."""
 
 
-def run_tool(name: str, doc: str, main: Callable[[list[str]], int], argv: Sequence[str] | None = None) -> int:
-    """Runs `main` on the arguments. Returns the exit status; a `UserError` is one line on standard error."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if {"-h", "--help"} & set(arguments):
-        print(help_text(name, doc))
+TOOLS = ("train", "eval", "predict", "compare", "prepare_data", "import_weights", "voc_server", "benchmark")
+"""Each is a module of segapp/commands with `main`, its help as its docstring and, where its config is of another
+name, `CONFIGS`.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`segapp TOOL ...`. Returns the exit status."""
+    name, *rest = arguments or ["--help"]
+    if name in TOOLS:
+        return run_tool(name, rest)
+    if name in ("-h", "--help"):
+        print("\n".join(["segapp TOOL ... (--help after a tool says more)", "", *map(_line, TOOLS)]))
         return 0
+    if name == "--version":
+        print(segapp.__version__)
+        return 0
+    near = difflib.get_close_matches(name, TOOLS, 1)
+    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(TOOLS)}"
+    sys.stderr.write(f"error: {name} is no tool of segapp; {hint}\n")
+    return REFUSED
+
+
+def _line(tool: str) -> str:
+    doc = importlib.import_module(f"segapp.commands.{tool}").__doc__ or ""
+    return f"  {tool:15} {doc.strip().splitlines()[0]}"
+
+
+def run_tool(name: str, arguments: Sequence[str]) -> int:
+    """Runs one of TOOLS. Returns the exit status."""
+    command = importlib.import_module(f"segapp.commands.{name}")
+    if {"-h", "--help"} & set(arguments):
+        print(help_text(command.__doc__ or "", getattr(command, "CONFIGS", (name,))))
+        return 0
+    return guarded(command.main, arguments)
+
+
+def guarded(command: Callable[[list[str]], int], arguments: Sequence[str]) -> int:
+    """Runs `command` on the arguments. Returns the exit status; a `UserError` is one line on standard error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be text
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # of segapp.quiet_start
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # of segapp.base.quiet_start
         signal.signal(signal.SIGINT, signal.default_int_handler)
     keep_freed_memory()
     level = logging.ERROR if rank() else logging.INFO  # of a job's processes, the first one speaks
@@ -60,7 +95,7 @@ def run_tool(name: str, doc: str, main: Callable[[list[str]], int], argv: Sequen
         dashed = next((each for each in arguments if each.startswith("-") and not Path(each).exists()), None)
         if dashed is not None:
             raise UserError(f"{dashed}: options are written key=value, as in checkpoint=latest; --help shows them")
-        return main(arguments)
+        return command(list(arguments))
     except UserError as error:
         message = str(error)
     except torch.OutOfMemoryError:
@@ -85,22 +120,27 @@ def run_tool(name: str, doc: str, main: Callable[[list[str]], int], argv: Sequen
     except Stopped as stopped:
         return 128 + stopped.signal
     process = f"process {rank()}: " if rank() else ""
-    sys.stderr.write(f"{process}error: {' '.join(message.split())}\n")  # at once: other processes write, too
+    message = as_invoked(" ".join(message.split()))
+    sys.stderr.write(f"{process}error: {message}\n")  # at once: other processes write, too
     return REFUSED
 
 
-def help_text(name: str, doc: str) -> str:
-    """The tool's examples, the choices in each config group, and its commented config."""
-    config = (CONF / f"{name}.yaml").read_text(encoding="utf-8")
-    groups = [
-        group for entry in yaml.safe_load(config).get("defaults", ()) if isinstance(entry, dict) for group in entry
-    ]
-    choices = [
-        f"  {group}={'|'.join(sorted(file.stem for file in (CONF / group).glob('*.yaml')))}" for group in groups
-    ]
-    every = f"Every value can be set as key=value; conf/{name}.yaml:"
-    chosen = ["Choices:", *choices, ""] if choices else []
-    return "\n".join([doc.strip(), "", *chosen, every, "", config])
+def help_text(doc: str, configs: Sequence[str]) -> str:
+    """The tool's examples, and of each of its configs the choices in each group and the commented values."""
+    lines = [doc.strip(), ""]
+    for name in configs:
+        config = (CONF / f"{name}.yaml").read_text(encoding="utf-8")
+        defaults = yaml.safe_load(config).get("defaults", ())
+        groups = [group for entry in defaults if isinstance(entry, dict) for group in entry]
+        if groups:
+            lines += ["Choices:", *(f"  {group}={'|'.join(choices(group))}" for group in groups), ""]
+        lines += [f"Every value can be set as key=value; conf/{name}.yaml:", "", config]
+    return as_invoked("\n".join(lines))
+
+
+def choices(group: str) -> list[str]:
+    """The files of a config group."""
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
 
 
 def read_config(name: str, overrides: Sequence[str], kind: type[C]) -> C:
@@ -257,7 +297,7 @@ def output_folder(output: Path | None, tool: str, name: str, job: Processes = AL
         yield job.from_main(Path())
         return
     if output is None:
-        base = paths.RUNS / tool / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}"
+        base = runs_folder() / tool / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}"
         writable_folder(base.parent)
         output, number = base, 2
         while True:  # two tools may start in one second

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from segapp import paths
-from segapp.data.shapes import SHAPES_CLASSES, make_shapes
+from segapp.data.formats.shapes import SHAPES_CLASSES, make_shapes
 from segapp.models.deeplabv3plus import build_model
 from segapp.weights.checkpoint import CheckpointInfo, save_checkpoint
 from tests.networks import randomise, small
@@ -23,7 +22,7 @@ def pytest_configure() -> None:
 @pytest.fixture(autouse=True)
 def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs and caches of a test are its own."""
-    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
+    monkeypatch.setenv("SEGAPP_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("SEGAPP_CACHE", str(tmp_path / "cache"))
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from segapp.classes import voc_palette
-from segapp.data.folder import FolderConfig
-from segapp.images import write_mask
-from segapp.paths import CONF
+from segapp.base.classes import voc_palette
+from segapp.base.images import write_mask
+from segapp.base.paths import CONF
+from segapp.data.formats.folder import FolderConfig
 
 
 def make_folder(root: Path, number: int = 20) -> None:

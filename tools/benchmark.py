@@ -1,17 +1,9 @@
-"""Times the network, training, loading or measures beside peers, interleaved, and quotes ratios of medians.
-
-python tools/benchmark.py infer
-python tools/benchmark.py train batch_size=16 compile=true
-python tools/benchmark.py data data.root=/path/to/VOCdevkit/VOC2012 data.train=train
-python tools/benchmark.py measures data.root=/path/to/VOCdevkit/VOC2012 compile=true
-uv run --with segmentation-models-pytorch python tools/benchmark.py infer size=[512,512]
-"""
+"""Times the network, training, loading or measures beside peers. See --help."""
 
 import sys
 
-import segapp.quiet_start  # noqa: F401
-from segapp.cli import run_tool
-from segapp.tasks.benchmark import benchmark
+import segapp.base.quiet_start  # noqa: F401
+from segapp.cli import main
 
 if __name__ == "__main__":
-    sys.exit(run_tool("benchmark", __doc__, benchmark))
+    sys.exit(main(["benchmark", *sys.argv[1:]]))

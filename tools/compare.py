@@ -1,15 +1,9 @@
-"""Puts training runs, finished or not, side by side on one page: folders, globs or latest first, then key=value.
-
-python tools/compare.py runs/train/ONE runs/train/OTHER              differences are to the first
-python tools/compare.py runs/train/* output=comparison.html
-python tools/compare.py runs/train/ONE latest                       and the run that wrote last under runs/
-"""
+"""Puts runs side by side on one page. See --help."""
 
 import sys
 
-import segapp.quiet_start  # noqa: F401
-from segapp.cli import run_tool
-from segapp.tasks.compare import compare
+import segapp.base.quiet_start  # noqa: F401
+from segapp.cli import main
 
 if __name__ == "__main__":
-    sys.exit(run_tool("compare", __doc__, compare))
+    sys.exit(main(["compare", *sys.argv[1:]]))

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from segapp.classes import IGNORE_INDEX
-from segapp.data.causes import cause_of_values, is_lossy
-from segapp.data.strings import Strings
-from segapp.errors import UserError
-from segapp.images import read_image, read_mask
+from segapp.base.classes import IGNORE_INDEX
+from segapp.base.errors import UserError
+from segapp.base.images import read_image, read_mask
+from segapp.data.checks.diagnosis import diagnose_values, is_lossy
+from segapp.data.packed_strings import PackedStrings
 
 Array = npt.NDArray[np.uint8]
 
@@ -48,7 +48,7 @@ class SegmentationDataset:
         self,
         name: str,
         classes: tuple[str, ...],
-        ids: Strings,
+        ids: PackedStrings,
         images: Sequence[Path],
         masks: Sequence[Path] | None,
         read_label: Callable[[Path], Array] = Indexed(),
@@ -98,7 +98,7 @@ def check_labels(mask: Path, pixels: npt.NDArray[np.int64], num_classes: int) ->
     outside = np.flatnonzero(pixels[num_classes:IGNORE_INDEX])
     if len(outside):
         listed = {*range(num_classes), IGNORE_INDEX}
-        cause = cause_of_values(np.flatnonzero(pixels).tolist(), listed, lossy=is_lossy(mask))
+        cause = diagnose_values(np.flatnonzero(pixels).tolist(), listed, lossy=is_lossy(mask))
         raise UserError(
             f"{mask}: label value {num_classes + outside[0]} is outside the {num_classes} classes "
             f"(0 to {num_classes - 1}, and 255 for ignored pixels); {cause}"

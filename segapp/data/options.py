@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from segapp.config import Config
-from segapp.errors import UserError
+from segapp.base.config import Config
+from segapp.base.errors import UserError
 
 
 class DataOptions(Config):

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from segapp.classes import IGNORE_INDEX
+from segapp.base.classes import IGNORE_INDEX
 from segapp.evaluation.confusion import Floats, ratio
 
 Labels = npt.NDArray[np.uint8]

@@ -12,17 +12,17 @@ import numpy.typing as npt
 import torch
 from pydantic import Field, field_validator
 
-from segapp.config import Config, Words
+from segapp.base.config import Config, Words
+from segapp.base.distributed import ALONE, Processes
+from segapp.base.errors import UserError
+from segapp.base.images import read_mask
+from segapp.data.checks.splits import overlapping
 from segapp.data.dataset import Sample, SegmentationDataset, check_size
-from segapp.data.loader import Workers
-from segapp.data.splits import overlapping
-from segapp.distributed import ALONE, Processes
-from segapp.errors import UserError
+from segapp.data.loading.loader import Workers
 from segapp.evaluation.bootstrap import Areas
 from segapp.evaluation.confusion import ConfusionMatrix, Floats, Scores, mean_iou
 from segapp.evaluation.details import Details
-from segapp.evaluation.tally import Kept, Labeller, areas, count
-from segapp.images import read_mask
+from segapp.evaluation.state import EvaluationCheckpoint, Labeller, areas, count
 from segapp.inference.predictor import Prediction, Predictor
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ def evaluate(
     workers: Workers,
     device: torch.device | str = "cpu",
     processes: Processes = ALONE,
-    kept: Kept | None = None,
+    kept: EvaluationCheckpoint | None = None,
 ) -> Evaluation:
     """One dataset-wide confusion matrix over whole images (arXiv:1802.02611, section 4; 255 ignored).
 

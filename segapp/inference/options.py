@@ -4,30 +4,32 @@ from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, field_validator
 
-from segapp.config import Config
-from segapp.errors import UserError
+from segapp.base.config import Config
+from segapp.base.errors import UserError
 
 Side = Annotated[int, Field(gt=0, le=4097)] | Literal["trained"]
 """Pixels, k * output_stride + 1; "trained": the side of the canvas on which a checkpoint was validated."""
 
 
-class View(NamedTuple):
+class Variant(NamedTuple):
     """What is shown of a canvas: the canvas resized by `scale`, or the mirror image of that."""
 
     scale: float
     mirrored: bool
 
 
-class Setting(NamedTuple):
+class TestTimeAugmentation(NamedTuple):
     """The views whose class probabilities are averaged: every scale and, with `flip`, its mirror image."""
 
     scales: tuple[float, ...]
     flip: bool
 
     @property
-    def views(self) -> list[View]:
+    def views(self) -> list[Variant]:
         """In one order, whatever that of the scales is: sums of floats depend on it."""
-        return [View(scale, mirrored) for scale in sorted(self.scales) for mirrored in (False, True)[: 1 + self.flip]]
+        return [
+            Variant(scale, mirrored) for scale in sorted(self.scales) for mirrored in (False, True)[: 1 + self.flip]
+        ]
 
     def describe(self) -> str:
         single = self.scales == (1,)
@@ -36,7 +38,7 @@ class Setting(NamedTuple):
         return f"{scales} and the mirror image" if self.flip else scales
 
 
-class Shown(Config):
+class InferenceOptions(Config):
     """What every kind has; see conf/inference."""
 
     key: ClassVar[str]
@@ -57,8 +59,8 @@ class Shown(Config):
         return getattr(self, self.key)  # type: ignore[no-any-return]
 
     @property
-    def setting(self) -> Setting:
-        return Setting(self.scales, self.flip)
+    def setting(self) -> TestTimeAugmentation:
+        return TestTimeAugmentation(self.scales, self.flip)
 
     def resolved(self, trained: int | None) -> Self:
         """With the canvas on which a checkpoint was validated in the place of "trained".
@@ -76,7 +78,7 @@ class Shown(Config):
         return self.model_copy(update={self.key: trained})
 
 
-class Whole(Shown):
+class Whole(InferenceOptions):
     """The whole image: padded to the canvas, a longer side scaled to it; without a canvas as it is."""
 
     key = "canvas"
@@ -84,7 +86,7 @@ class Whole(Shown):
     canvas: Side | None
 
 
-class Sliding(Shown):
+class Sliding(InferenceOptions):
     """Windows over the image, each padded as a canvas is; where they overlap, their probabilities are averaged."""
 
     key = "window"
@@ -93,7 +95,7 @@ class Sliding(Shown):
     overlap: float = Field(ge=0, le=0.9)
 
 
-class Resized(Shown):
+class Resized(InferenceOptions):
     """The whole image resized to a square, whatever its proportions are."""
 
     key = "size"

@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from segapp.devices import Precision, autocast, compute_dtype, to_device, to_network_input
-from segapp.errors import UserError
-from segapp.images import read_image
-from segapp.inference.options import Resized, Setting, Sliding, View, Whole
-from segapp.inference.scores import Place, Size
+from segapp.base.devices import Precision, autocast, compute_dtype, to_device, to_network_input
+from segapp.base.errors import UserError
+from segapp.base.images import read_image
+from segapp.inference.geometry import Geometry, Size
+from segapp.inference.options import Resized, Sliding, TestTimeAugmentation, Variant, Whole
 from segapp.models.deeplabv3plus import DeepLabV3Plus
 from segapp.models.layers import resize
 
@@ -44,7 +44,7 @@ class Prediction:
     confidence: Tensor | None = None
 
 
-class Wanted(NamedTuple):
+class Outputs(NamedTuple):
     """What a prediction holds beside the labels."""
 
     probabilities: bool = False
@@ -59,7 +59,7 @@ class Predictor:
     scores back up. Without a canvas it is padded to the next k * output_stride + 1. Sliding windows lie evenly, the
     last ones at the border, and are padded where the image is smaller.
 
-    Of each scale (`View`) of the padded image the logits are brought to its size, and their softmax is averaged
+    Of each scale (`Variant`) of the padded image the logits are brought to its size, and their softmax is averaged
     (predict_labels_multi_scale in research/deeplab/model.py).
 
     Args:
@@ -104,7 +104,7 @@ class Predictor:
         """How images are shown to the network, for reports: two that differ have different ones."""
         return self.protocol_with(self.inference.setting)
 
-    def protocol_with(self, setting: Setting) -> str:
+    def protocol_with(self, setting: TestTimeAugmentation) -> str:
         """`protocol` with other scales, as in `predict_many`."""
         dtype = str(compute_dtype(self.device, self.precision)).removeprefix("torch.")
         return f"{self._shown()}, {setting.describe()}, output stride {self.output_stride}, {dtype}"
@@ -144,13 +144,13 @@ class Predictor:
     def predict_many(
         self,
         images: Sequence[Array],
-        settings: Sequence[Setting],
+        settings: Sequence[TestTimeAugmentation],
         *,
         probabilities: bool = False,
         confidence: bool = False,
     ) -> list[list[Prediction]]:
         """For each setting what `predict` with its scales gives of each image; no view is computed twice."""
-        wanted = Wanted(probabilities, confidence)
+        wanted = Outputs(probabilities, confidence)
         was_training = self.model.training
         self.model.eval()
         try:
@@ -175,13 +175,13 @@ class Predictor:
             yield images, (side, side)
 
     def _show(
-        self, images: Sequence[Array], canvas: Size | None, settings: Sequence[Setting], wanted: Wanted
+        self, images: Sequence[Array], canvas: Size | None, settings: Sequence[TestTimeAugmentation], wanted: Outputs
     ) -> list[list[Prediction]]:
         if canvas is None:
             return [[each] for each in self._slide(images[0], settings, wanted)]
         fitted = [self._fit(image, canvas) for image in images]
         logits = self._logits(fitted, canvas, settings)
-        places = [Place(canvas, _size(small), _size(image)) for small, image in zip(fitted, images, strict=True)]
+        places = [Geometry(canvas, _size(small), _size(image)) for small, image in zip(fitted, images, strict=True)]
         return [
             [self._read(_of(logits, setting, at), place, wanted) for at, place in enumerate(places)]
             for setting in settings
@@ -203,7 +203,9 @@ class Predictor:
             log.info(message, width, height, size[1], size[0])
         return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
 
-    def _logits(self, images: Sequence[Array], canvas: Size, settings: Iterable[Setting]) -> dict[View, Tensor]:
+    def _logits(
+        self, images: Sequence[Array], canvas: Size, settings: Iterable[TestTimeAugmentation]
+    ) -> dict[Variant, Tensor]:
         """Of each view of all images, padded to the canvas: N x K x h x w, those of mirror images turned back.
 
         At a scale below 1 they are resized to the size of the canvas's own, as in research/deeplab/model.py.
@@ -224,7 +226,7 @@ class Predictor:
             found[view] = logits.flip(3) if view.mirrored else logits
         return found
 
-    def _read(self, logits: Sequence[Tensor], place: Place, wanted: Wanted) -> Prediction:
+    def _read(self, logits: Sequence[Tensor], place: Geometry, wanted: Outputs) -> Prediction:
         found = _empty(len(self.classes), place.size, self.device, wanted)
         for rows, scores in place.scores(logits, probabilities=False):
             best, found.labels[rows] = (each[0] for each in scores.max(1))
@@ -236,13 +238,13 @@ class Predictor:
                 found.probabilities[:, rows] = means[0].half().cpu().numpy()
         return found
 
-    def _slide(self, image: Array, settings: Sequence[Setting], wanted: Wanted) -> list[Prediction]:
+    def _slide(self, image: Array, settings: Sequence[TestTimeAugmentation], wanted: Outputs) -> list[Prediction]:
         """An image in windows, row by row of them: what no later row touches is done."""
         assert isinstance(self.inference, Sliding)
         assert self.canvas is not None
         side, step, size = self.canvas, _step(self.inference), _size(image)
         tops, lefts = (_starts(length, side, step) for length in size)
-        mosaics = [Mosaic(len(self.classes), tops, lefts, side, size, self.device, wanted) for _ in settings]
+        mosaics = [WindowStitcher(len(self.classes), tops, lefts, side, size, self.device, wanted) for _ in settings]
         largest = max(1, *(scale for setting in settings for scale in setting.scales))
         at_once = max(1, int(BATCH_PIXELS / (side * largest) ** 2))
         for top, end in zip(tops, [*tops[1:], size[0]], strict=True):
@@ -252,7 +254,7 @@ class Predictor:
                 logits = self._logits(windows, (side, side), settings)
                 for setting, mosaic in zip(settings, mosaics, strict=True):
                     for at, (left, window) in enumerate(zip(row, windows, strict=True)):
-                        place = Place((side, side), _size(window), _size(window))
+                        place = Geometry((side, side), _size(window), _size(window))
                         for rows, scores in place.scores(_of(logits, setting, at), probabilities=True):
                             mosaic.add(rows, left, scores[0])
             for mosaic in mosaics:
@@ -260,7 +262,7 @@ class Predictor:
         return [mosaic.found for mosaic in mosaics]
 
 
-class Mosaic:
+class WindowStitcher:
     """Sums windows' class probabilities over one row of windows at a time.
 
     Args:
@@ -281,7 +283,7 @@ class Mosaic:
         side: int,
         size: Size,
         device: torch.device,
-        wanted: Wanted,
+        wanted: Outputs,
     ) -> None:
         self.found = _empty(num_classes, size, device, wanted)
         down, across = _counts(tops, side, size[0]), _counts(lefts, side, size[1])
@@ -310,7 +312,7 @@ class Mosaic:
         self._top = end
 
 
-def _empty(num_classes: int, size: Size, device: torch.device, wanted: Wanted) -> Prediction:
+def _empty(num_classes: int, size: Size, device: torch.device, wanted: Outputs) -> Prediction:
     return Prediction(
         torch.empty(size, dtype=torch.uint8, device=device),
         np.empty((num_classes, *size), np.float16) if wanted.probabilities else None,
@@ -340,7 +342,7 @@ def _scaled(canvas: Size, scale: float) -> Size:
     return height, width
 
 
-def _of(logits: dict[View, Tensor], setting: Setting, at: int) -> list[Tensor]:
+def _of(logits: dict[Variant, Tensor], setting: TestTimeAugmentation, at: int) -> list[Tensor]:
     return [logits[view][at : at + 1] for view in setting.views]
 
 

@@ -5,10 +5,10 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from segapp.config import Config
+from segapp.base.config import Config
+from segapp.models.encoders.aligned_xception import XCEPTIONS, AlignedXception
 from segapp.models.head import ASPP, Decoder
 from segapp.models.layers import resize
-from segapp.models.xception import XCEPTIONS, AlignedXception
 
 
 class DeepLabV3Plus(nn.Module):

@@ -18,17 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segapp.errors import UserError
-from segapp.files import scratch_folder
-from segapp.weights.checkpoint import (
-    BEST,
-    CHECKPOINTS,
-    WEIGHTS,
-    CheckpointInfo,
-    checkpoint_folders,
-    read_network_info,
-    write_weights,
-)
+from segapp.base.errors import UserError
+from segapp.base.files import scratch_folder
+from segapp.runs.layout import BEST, CHECKPOINTS, WEIGHTS, checkpoint_folders
+from segapp.weights.checkpoint import CheckpointInfo, read_network_info, write_weights
 
 AVERAGED = "averaged.safetensors"
 STATE = "state.pt"

@@ -4,11 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from segapp.config import Config, UserPath
+from segapp.base.config import Config, UserPath
+from segapp.base.devices import DeviceName, Precision
 from segapp.data import DataConfig
-from segapp.data.loader import Workers
-from segapp.data.transforms import TransformConfig
-from segapp.devices import DeviceName, Precision
+from segapp.data.loading.loader import Workers
+from segapp.data.loading.transforms import TransformConfig
 from segapp.evaluation.evaluate import EvalConfig
 from segapp.inference.options import InferenceConfig
 from segapp.models.deeplabv3plus import ModelConfig

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
-from segapp.classes import IGNORE_INDEX
-from segapp.config import Config
+from segapp.base.classes import IGNORE_INDEX
+from segapp.base.config import Config
 from segapp.models.layers import resize
 
 

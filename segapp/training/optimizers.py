@@ -6,7 +6,7 @@ import torch
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
-from segapp.config import Config
+from segapp.base.config import Config
 from segapp.models.layers import DepthwiseConv2d
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from segapp.config import Config
+from segapp.base.config import Config
 
 
 class ScheduleOptions(Config):

@@ -11,27 +11,27 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from segapp.data.balance import class_weights
-from segapp.data.crops import TrainingStream
+from segapp.base.devices import pick_device
+from segapp.base.distributed import Processes
+from segapp.base.errors import UserError
+from segapp.data.checks.scan import scan_labels
+from segapp.data.checks.splits import check_apart
 from segapp.data.dataset import SegmentationDataset
-from segapp.data.memory import InMemory
+from segapp.data.loading.balance import class_weights
+from segapp.data.loading.crops import TrainingStream
+from segapp.data.loading.memory import InMemory
+from segapp.data.loading.sampling import ClassBalanced, Uniform
 from segapp.data.options import check_network
-from segapp.data.sampling import ClassBalanced, Uniform
-from segapp.data.scan import scan_labels
-from segapp.data.splits import check_apart
-from segapp.devices import pick_device
-from segapp.distributed import Processes
-from segapp.errors import UserError
 from segapp.evaluation.evaluate import check_classes, warn_of_seen
 from segapp.inference.predictor import Predictor
 from segapp.models.deeplabv3plus import DeepLabV3Plus, build_model
 from segapp.models.layers import freeze_bn
+from segapp.runs.layout import WEIGHTS
 from segapp.training.checkpoints import AVERAGED, Checkpoint, Progress, newest_checkpoint, read_checkpoint
 from segapp.training.config import TrainConfig
 from segapp.training.losses import Loss
-from segapp.training.update import Updater
+from segapp.training.step import TrainStep
 from segapp.weights.checkpoint import (
-    WEIGHTS,
     CheckpointInfo,
     Info,
     read_network_info,
@@ -66,7 +66,7 @@ class Setup:
     device: torch.device
     data: Data
     stream: TrainingStream
-    updater: Updater
+    updater: TrainStep
     predictors: dict[str, Predictor]
     progress: Progress
     initial: Info | None
@@ -133,7 +133,7 @@ def prepare(config: TrainConfig, output: Path, processes: Processes) -> Setup:
     weights = None
     if config.loss.class_weights == "balanced":
         weights = torch.from_numpy(class_weights(data.counts, len(classes))).float().to(device)
-    updater = Updater(model, config, Loss(config.loss, weights), device=device, processes=processes)
+    updater = TrainStep(model, config, Loss(config.loss, weights), device=device, processes=processes)
     if updater.averaged is not None:
         predictors["ema_"] = _predictor(updater.averaged.module, config, classes, device)
     progress = Progress()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from segapp.errors import Stopped
+from segapp.base.errors import Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SAME_WISH = 2

@@ -12,16 +12,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from segapp.config import Config
-from segapp.errors import UserError, and_more
-from segapp.files import whole_file
+from segapp.base.config import Config
+from segapp.base.errors import UserError, and_more
+from segapp.base.files import atomic_write
 from segapp.models.deeplabv3plus import DeepLabV3Plus, EncoderConfig, ModelConfig, build_model
-from segapp.models.xception import AlignedXception
+from segapp.models.encoders.aligned_xception import AlignedXception
 
-BEST = "best.safetensors"
-CHECKPOINTS = "checkpoints"
-WEIGHTS = "weights.safetensors"
-"""A run's folder holds the best network of its validations, and checkpoints/ITERATION/ with the last ones."""
 LOGITS = "logits."
 """What the names of the network's last layer begin with."""
 CLASSIFIER = "head.fc."
@@ -100,7 +96,7 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         UserError: the disk is full.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode
         try:
@@ -108,18 +104,6 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         except SafetensorError as error:  # a full or a failing disk
             raise UserError(f"{path}: cannot be written ({error})") from None
         temporary.chmod(mode)  # safetensors makes a file that only its owner can read
-
-
-def checkpoint_folders(run: Path) -> list[Path]:
-    """Those in a run's folder, the newest last."""
-    inside = (run / CHECKPOINTS).iterdir() if (run / CHECKPOINTS).is_dir() else ()
-    return sorted(path for path in inside if path.name.isdecimal() and path.is_dir())
-
-
-def run_weights(folder: Path) -> Path | None:
-    """The best network in a run's folder, or else its newest; that in one of its checkpoint folders."""
-    candidates = (folder / BEST, *(each / WEIGHTS for each in reversed(checkpoint_folders(folder))), folder / WEIGHTS)
-    return next((path for path in candidates if path.is_file()), None)
 
 
 def read_info(path: Path) -> Info:

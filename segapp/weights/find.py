@@ -4,16 +4,16 @@ import logging
 from functools import partial
 from pathlib import Path
 
-from segapp import paths
-from segapp.cache import cache_folder
-from segapp.config import as_typed
-from segapp.download import fetch
-from segapp.errors import UserError
-from segapp.files import alone, scratch_folder
+from segapp.base.cache import cache_folder
+from segapp.base.config import as_typed
+from segapp.base.download import fetch
+from segapp.base.errors import UserError
+from segapp.base.files import file_lock, scratch_folder
+from segapp.base.paths import runs_folder
 from segapp.models.deeplabv3plus import EncoderConfig
-from segapp.weights.catalogue import CATALOGUE, Entry
 from segapp.weights.checkpoint import read_info
-from segapp.weights.convert import ARCHIVES, Facts, convert, own_file, write_converted
+from segapp.weights.sources.convert import ARCHIVES, WeightsMetadata, convert, own_file, write_converted
+from segapp.weights.zoo import ZOO, Entry
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def find_checkpoint(name: str, *, offline: bool = False) -> Path:
     Raises:
         UserError: there is none, or it cannot be had.
     """
-    if name in CATALOGUE and CATALOGUE[name].kind == "encoder":  # told before a long download
+    if name in ZOO and ZOO[name].kind == "encoder":  # told before a long download
         raise UserError(f"{name} is an encoder alone; training starts from it with model.encoder.weights={name}")
     return find_weights(name, offline=offline)
 
@@ -44,7 +44,7 @@ def find_encoder(config: EncoderConfig, *, offline: bool = False) -> Path | None
     name = config.weights
     if name is None:
         return None
-    if name in CATALOGUE and (config.width != 1 or not name.startswith(config.name)):  # told before a long download
+    if name in ZOO and (config.width != 1 or not name.startswith(config.name)):  # told before a long download
         raise UserError(
             f"model.encoder.weights={name} is not for {config.name} of width {config.width:g}; "
             "name other weights, or set it to null to start from scratch"
@@ -55,14 +55,14 @@ def find_encoder(config: EncoderConfig, *, offline: bool = False) -> Path | None
 def find_weights(name: str, *, offline: bool = False) -> Path:
     """`find_checkpoint` for weights of any kind."""
     if name == LATEST:
-        found = sorted(paths.RUNS.rglob("best.safetensors"), key=lambda path: path.stat().st_mtime)
+        found = sorted(runs_folder().rglob("best.safetensors"), key=lambda path: path.stat().st_mtime)
         if not found:
             raise UserError(
-                f"no checkpoint yet under {paths.RUNS}: train one (uv run python tools/train.py experiment=demo), "
+                f"no checkpoint yet under {runs_folder()}: train one (uv run python tools/train.py experiment=demo), "
                 "or name a file or a run's folder with checkpoint="
             )
         return found[-1]
-    if name in CATALOGUE:
+    if name in ZOO:
         return published(name, offline=offline)
     path = as_typed(name)
     if path.is_dir():
@@ -86,7 +86,7 @@ def published(name: str, *, offline: bool = False) -> Path:
     Raises:
         UserError: they cannot be downloaded, written or read.
     """
-    entry = CATALOGUE[name]
+    entry = ZOO[name]
     path = cache_folder() / f"weights-{CONVERTER}" / f"{name}.safetensors"
     downloads = cache_folder() / "downloads" / name
     get = partial(fetch, entry.url, downloads, megabytes=entry.megabytes, offline=offline, otherwise=instead(entry))
@@ -96,7 +96,7 @@ def published(name: str, *, offline: bool = False) -> Path:
         get()  # says so; a cache that is read-only is not what is wrong
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with alone(path.with_suffix(".lock"), f"preparing {name}"):
+        with file_lock(path.with_suffix(".lock"), f"preparing {name}"):
             if not _is_sound(path):
                 fetched = get()
                 log.info("converting %s", fetched.path)
@@ -126,8 +126,8 @@ def _is_sound(path: Path) -> bool:
     return True
 
 
-def facts(entry: Entry) -> Facts:
-    return Facts(
+def facts(entry: Entry) -> WeightsMetadata:
+    return WeightsMetadata(
         address=entry.url,
         licence=entry.licence,
         splits_seen=entry.splits_seen,

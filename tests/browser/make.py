@@ -8,21 +8,21 @@ import numpy as np
 import torch
 from PIL import Image
 
-from segapp.classes import voc_palette
-from segapp.data.audit import Finding, Role, choose_pictures, find, look_at, verdict
+from segapp.base.classes import voc_palette
+from segapp.base.errors import UserError
+from segapp.base.images import write_mask
+from segapp.data.checks.audit import Finding, Role, choose_pictures, find, look_at, verdict
 from segapp.data.dataset import Sample, SegmentationDataset
-from segapp.data.strings import Strings
-from segapp.errors import UserError
+from segapp.data.packed_strings import PackedStrings
 from segapp.evaluation.evaluate import Evaluation, evaluate
-from segapp.images import write_mask
 from segapp.inference.predictor import Prediction
-from segapp.pages.audit import write_audit
-from segapp.pages.compare import write_comparison
-from segapp.pages.history import read_run
-from segapp.pages.results import write_results
-from segapp.pages.run import write_run_page
-from tests.test_evaluation import CONFIG
-from tests.test_run_page import make_run, train_line, val_line
+from segapp.reports.audit import write_audit
+from segapp.reports.compare import write_comparison
+from segapp.reports.results import write_results
+from segapp.reports.run import write_run_page
+from segapp.runs.history import read_run
+from tests.evaluation.test_evaluation import CONFIG
+from tests.reports.test_run_page import make_run, train_line, val_line
 
 EVIL = "<img src=x onerror=document.attacked=1>"
 EVIL_SCRIPT = "</script><script>document.attacked=1</script>"
@@ -53,7 +53,7 @@ def make_dataset(folder: Path, role: Role) -> SegmentationDataset:
         Image.fromarray((mask[..., None] * 7 % 190 + noise).astype(np.uint8)).save(images[index])
     images[-1].write_bytes(b"broken")
     ids = [EVIL, EVIL_SCRIPT, LONG, 3 * UNBROKEN, *(f"2008_{index:06}" for index in range(4, IMAGES))]
-    return SegmentationDataset(f"{role} of {EVIL}", CLASSES, Strings(ids), images, masks)
+    return SegmentationDataset(f"{role} of {EVIL}", CLASSES, PackedStrings(ids), images, masks)
 
 
 def make_evaluation(dataset: SegmentationDataset) -> Evaluation:

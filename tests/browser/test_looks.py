@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Page
 from pypdf import PdfReader
 
-from segapp.classes import voc_palette
-from segapp.pages.kit import css_colour
+from segapp.base.classes import voc_palette
+from segapp.reports.kit import css_colour
 from tests.browser.conftest import Open
 from tests.browser.make import CLASSES
 

@@ -1,0 +1,64 @@
+"""What `import segapp` offers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from segapp.base.devices import DeviceName, Precision
+from segapp.base.errors import UserError
+from segapp.inference.open import open_predictor
+from segapp.inference.options import Side, Sliding, Whole
+from segapp.inference.predictor import Predictor
+from segapp.models.head import ATROUS_RATES
+from segapp.weights.find import find_checkpoint
+
+
+def load(
+    checkpoint: str | Path,
+    *,
+    device: DeviceName = "auto",
+    precision: Precision = "auto",
+    output_stride: int | None = None,
+    canvas: Side | None = "trained",
+    window: Side | None = None,
+    overlap: float = 0.3333,
+    scales: Sequence[float] = (1,),
+    flip: bool = False,
+    offline: bool = False,
+) -> Predictor:
+    """A callable that labels images: `labels = segapp.load("xception65_voc_coco_trainaug")(image)`.
+
+    Its `probabilities(image)` gives K x H x W float16.
+
+    Args:
+        checkpoint: a name of the catalogue, a file, a run's folder, or "latest".
+        device: "auto" is the first of cuda, mps, cpu that is there.
+        precision: "auto" is bfloat16 on GPUs that have it, else float32.
+        output_stride: 8, 16 or 32; None for the one trained at.
+        canvas: side in pixels, k * output_stride + 1, to which images are padded; "trained" is the one on which the
+            checkpoint was validated, None takes each image as it is.
+        window: side in pixels of windows to slide over larger images, in place of a canvas.
+        overlap: of neighbouring windows, the least share of their side, from 0 to 0.9.
+        scales: at which the canvas or window is shown, each at most 4; class probabilities are averaged.
+        flip: shows each one's mirror image, too.
+        offline: never use the network; the catalogue's weights must be in the cache.
+
+    Raises:
+        segapp.UserError: no such checkpoint, a damaged one, no such device, output stride, canvas, window,
+            overlap or scale; no network.
+    """
+    if output_stride not in (None, *ATROUS_RATES):
+        raise UserError(f"output_stride={output_stride}: 8, 16 or 32 is possible")
+    views = {"scales": tuple(scales), "flip": flip}
+    try:
+        inference: Whole | Sliding = (
+            Whole.model_validate({"canvas": canvas, **views})
+            if window is None
+            else Sliding.model_validate({"window": window, "overlap": overlap, **views})
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{first['loc'][0]}={first['input']}: {first['msg'].removeprefix('Value error, ')}") from None
+    path = find_checkpoint(str(checkpoint), offline=offline)
+    return open_predictor(path, inference, output_stride=output_stride, device=device, precision=precision)[0]

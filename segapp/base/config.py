@@ -1,0 +1,43 @@
+"""The base of every config class: values live in conf/, types and ranges beside the code they steer."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+
+from segapp.base.files import write_text
+
+
+class Config(BaseModel):
+    """Immutable; an unknown key is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+"""A list of words; a single one need not stand in brackets."""
+
+
+def as_typed(path: str | Path) -> Path:
+    """With the home folder for ~, which no shell expands in output=~/x; a ~ of nobody stays."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+UserPath = Annotated[Path, AfterValidator(as_typed)]
+
+
+def save_config(folder: Path, config: Config) -> None:
+    """Writes the resolved config to config.yaml."""
+    write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one, by dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found

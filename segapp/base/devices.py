@@ -1,0 +1,75 @@
+"""Where and in what precision a network runs."""
+
+import ctypes
+import os
+import platform
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from segapp.base.errors import UserError
+
+DeviceName = Literal["auto", "cuda", "mps", "cpu"]
+Precision = Literal["auto", "bfloat16", "float16", "float32"]
+
+
+def pick_device(name: DeviceName) -> torch.device:
+    """Auto is the first of cuda, mps and cpu that is there.
+
+    Raises:
+        UserError: the one named is not there.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name not in ("auto", *available):
+        raise UserError(f"device={name}: auto, cuda, mps or cpu is possible")
+    if name == "auto":
+        name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
+    if not available[name]:
+        raise UserError(f"device={name} is not available here; use device=auto or device=cpu")
+    return torch.device(name)
+
+
+def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:
+    """In which convolutions are computed. Auto: bfloat16 on a GPU that has it, float16 on another, else float32."""
+    if precision != "auto":
+        return getattr(torch, precision)  # type: ignore[no-any-return]
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    """Parameters stay float32."""
+    dtype = compute_dtype(device, precision)
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+
+
+def to_device(array: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Without a wait for a GPU: from pinned memory, which PyTorch keeps until the copy is made."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def keep_freed_memory() -> None:
+    """Has glibc keep what this process frees, for the next layer's outputs; elsewhere, nothing.
+
+    Given back to Linux and taken anew, page by page, they cost a sixth of the CPU time of a forward pass. What a user
+    sets through MALLOC_* or GLIBC_TUNABLES stays.
+    """
+    told = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
+    if platform.libc_ver()[0] == "glibc" and not told:
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD of malloc.h: bytes free at the heap's end
+        libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD: bytes from which memory is no part of the heap
+
+
+def to_network_input(images: Tensor) -> Tensor:
+    """uint8 N x H x W x 3 to float N x 3 x H x W in [-1, 1]: x * 2 / 255 - 1, the only place that does so.
+
+    Permuted and not copied, it is channels_last.
+    """
+    return images.permute(0, 3, 1, 2).float().mul_(2 / 255).sub_(1)

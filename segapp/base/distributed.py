@@ -1,0 +1,124 @@
+"""The processes of one job: a single one, or those that torchrun started on one machine or many."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from segapp.base.errors import UserError
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(minutes=30)
+"""How long a process waits for the others."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """`rank` of `size`; `local_rank` on its machine. Rank 0 alone writes files."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def main(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sums over the processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def broadcast(self, values: Tensor) -> None:
+        """The main process's values to all, in place."""
+        if self.size > 1:
+            dist.broadcast(values, 0)
+
+    def any(self, flag: bool) -> bool:
+        """Whether one process at least says so; all must ask."""
+        return flag if self.size == 1 else bool(self.sum(torch.tensor(int(flag))))
+
+    def gather(self, value: T) -> list[T]:
+        """Every process's value, by rank; plain data."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def from_main(self, value: T) -> T:
+        """The main process's value."""
+        return self.gather(value)[0]
+
+    def barrier(self) -> None:
+        """Until all are here."""
+        if self.size > 1:
+            dist.barrier()
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """The main process goes ahead, and the others find what it has cached."""
+        if not self.main:
+            self.barrier()
+        yield
+        if self.main:
+            self.barrier()
+
+
+ALONE = Processes()
+
+
+def rank() -> int:
+    """This process's, as torchrun says; 0 alone."""
+    return int(os.environ.get("RANK", 0))
+
+
+def local_size() -> int:
+    """Processes of the job on this machine, which share its cores and its memory."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def is_of_another_process(error: RuntimeError) -> bool:
+    """Whether a process of the job, waiting for another one, was told that it is gone."""
+    gloo = (
+        "Connection closed by peer",
+        "Connection reset by peer",
+        "Broken pipe",
+        "Timed out waiting",
+    )  # gloo's words
+    lost = isinstance(error, dist.DistBackendError) or any(words in str(error) for words in gloo)
+    return lost and "WORLD_SIZE" in os.environ
+
+
+@contextmanager
+def processes(*, gpu: bool) -> Iterator[Processes]:
+    """Joins the job that torchrun describes in the environment; a job of one where it does not.
+
+    Args:
+        gpu: each process has a GPU of its own: tensors there go by NCCL, all others by gloo.
+
+    Raises:
+        UserError: more processes on this machine than GPUs.
+    """
+    if "WORLD_SIZE" not in os.environ:
+        yield ALONE
+        return
+    local_rank = int(os.environ["LOCAL_RANK"])
+    if gpu:
+        if local_rank >= torch.cuda.device_count():
+            raise UserError(
+                f"process {local_rank} of this machine has no GPU: {torch.cuda.device_count()} are here; start that "
+                "many with --nproc-per-node, or take device=cpu"
+            )
+        torch.cuda.set_device(local_rank)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo", timeout=PATIENCE)
+    yield Processes(dist.get_rank(), dist.get_world_size(), local_rank)
+    dist.destroy_process_group()  # not after an error, of which the others may not know: it would wait for them

@@ -1,0 +1,42 @@
+"""What tools/prepare_data.py does to get data."""
+
+import shlex
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from segapp.base.config import Config, UserPath
+from segapp.cli import compose_config, read_config
+from segapp.commands.check_data import CheckConfig
+from segapp.data.getting.get import get_coco, get_trainaug, get_voc
+
+
+class GetConfig(Config):
+    """See conf/prepare_data.yaml."""
+
+    root: UserPath | None
+    offline: bool
+
+
+def get_data(data: str, get: Callable[..., None], after: str, overrides: list[str]) -> int:
+    """Runs `get` on the root of the data set `data`, and tells what to do `after` it. Returns the exit status."""
+    config = read_config("prepare_data", overrides, GetConfig)
+    root = config.root or Path(compose_config("check_data", [f"data={data}"])["data"]["root"])
+    get(root, offline=config.offline)
+    print(f"{root} has it; next: uv run python tools/prepare_data.py {after.format(shlex.quote(str(root)))}")
+    return 0
+
+
+def get_coco_voc(overrides: list[str]) -> int:
+    """COCO, and its masks as VOC's classes. Returns the exit status."""
+
+    def get(root: Path, offline: bool) -> None:
+        get_coco(root, offline=offline)
+        data = read_config("check_data", ["data=coco_voc", f"data.root={root}"], CheckConfig).data
+        data.dataset("train"), data.dataset("val")  # draws the masks
+
+    return get_data("coco_voc", get, "check data=coco_voc data.root={}", overrides)
+
+
+get_voc2012 = partial(get_data, "voc2012", get_voc, "sbd root={}")
+get_sbd = partial(get_data, "voc2012", get_trainaug, "check data=voc2012 data.root={}")

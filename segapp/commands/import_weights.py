@@ -1,0 +1,103 @@
+"""Makes one file of ours from weights as they are published, or a file for timm.
+
+python tools/import_weights.py list                                            the weights that have a name
+python tools/import_weights.py xception65_voc_coco_trainaug                    into the cache, for later use offline
+python tools/import_weights.py deeplabv3_pascal_train_aug_2018_01_04.tar.gz output=voc.safetensors
+python tools/import_weights.py DIR/model.ckpt output=mine.safetensors          a TensorFlow checkpoint's prefix
+python tools/import_weights.py runs/train/RUN output=encoder.safetensors format=timm
+"""
+
+import logging
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from segapp.base.config import Config, UserPath, Words, as_typed
+from segapp.base.errors import UserError
+from segapp.base.files import output_parent
+from segapp.cli import read_config
+from segapp.data.formats.classes_file import read_classes
+from segapp.weights.checkpoint import EncoderInfo
+from segapp.weights.find import LATEST, facts, find_weights
+from segapp.weights.sources.convert import ARCHIVES, WeightsMetadata, convert, own_file, write_converted, write_timm
+from segapp.weights.zoo import ZOO, Entry, listing
+
+log = logging.getLogger(__name__)
+
+
+FACTS_OF_NETWORKS = ("classes", "output_stride", "canvas")
+FACTS = (*FACTS_OF_NETWORKS, "splits_seen", "licence")
+"""Keys that say what foreign weights do not tell of themselves."""
+
+
+class ImportConfig(Config):
+    """See conf/import_weights.yaml."""
+
+    output: UserPath | None
+    format: Literal["segapp", "timm"]
+    offline: bool
+    classes: UserPath | None
+    splits_seen: Words | None
+    licence: str | None
+    output_stride: Literal[8, 16, 32] | None
+    canvas: Annotated[int, Field(gt=0, le=4097)] | Literal["auto"] | None
+
+
+def main(arguments: list[str]) -> int:
+    """Writes the weights that the first argument names to one file. Returns the exit status."""
+    name = arguments[0] if arguments else ""
+    if not name or name.partition("=")[0] in ImportConfig.model_fields:
+        raise UserError("name a source first: python tools/import_weights.py SOURCE output=FILE.safetensors, or: list")
+    config = read_config("import_weights", arguments[1:], ImportConfig)
+    if name == "list":
+        print(listing())
+        return 0
+    given = [key for key in FACTS if getattr(config, key) not in (None, "auto")]
+    named = name in ZOO or name == LATEST
+    source = find_weights(name, offline=config.offline) if named else as_typed(name)
+    if not named and not source.exists() and not source.with_name(f"{source.name}.index").exists():
+        raise UserError(f"{name}: no such file, folder or checkpoint prefix, nor a name that list shows")
+    if config.output is None and name in ZOO and not given and config.format == "segapp":
+        print(source)
+        return 0
+    if config.output is None:
+        raise UserError("say where to: output=FILE.safetensors")
+    if config.output.suffix != ".safetensors" or config.output.is_dir():
+        raise UserError(f"output={config.output}: a file that ends in .safetensors is written")
+    if given and own_file(source) is not None:
+        raise UserError(f"{source} describes itself; {given[0]} is for weights from elsewhere")
+    with output_parent(config.output.parent):
+        info, weights = convert(source, facts_of(source, config), config.output.parent)
+        unfit = [key for key in given if key in FACTS_OF_NETWORKS]
+        if unfit and isinstance(info, EncoderInfo):
+            raise UserError(f"{source} holds an encoder alone, which has no {unfit[0]}")
+        width = info.encoder.width if isinstance(info, EncoderInfo) else info.model.encoder.width
+        if config.format == "timm" and width != 1:
+            raise UserError(f"{source} is of width {width:g}; timm has no such network")
+        (write_timm if config.format == "timm" else write_converted)(config.output, info, weights)
+    log.info("%s: %s", source, info.describe())
+    print(f"{config.output} ({config.output.stat().st_size / 1e6:.0f} MB)")
+    return 0
+
+
+def facts_of(source: Path, config: ImportConfig) -> WeightsMetadata:
+    """What the config says, else the catalogue by the archive's name, else what is usual."""
+    known = next((name for name, entry in ZOO.items() if is_archive_of(entry, source)), None)
+    base = facts(ZOO[known]) if known else WeightsMetadata(source.name, "unknown", (), None, 16, 513)
+    if known:
+        log.info("taken for %s, by its name", known)
+    elif config.splits_seen is None and own_file(source) is None:
+        log.info('nothing is known of its training; say "splits_seen=[imagenet, ...]" for eval to warn by')
+    return WeightsMetadata(
+        address=base.address,
+        licence=base.licence if config.licence is None else config.licence,
+        splits_seen=base.splits_seen if config.splits_seen is None else config.splits_seen,
+        classes=None if config.classes is None else read_classes(config.classes).names,
+        output_stride=config.output_stride or base.output_stride,
+        canvas=base.canvas if config.canvas == "auto" else config.canvas,
+    )
+
+
+def is_archive_of(entry: Entry, source: Path) -> bool:
+    return source.name.endswith(ARCHIVES) and entry.url.endswith(f"/{source.name}")

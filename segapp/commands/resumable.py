@@ -1,0 +1,104 @@
+"""The config of a job that may go on where one was broken off: `resume=DIR`, or `resume=auto output=DIR`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from segapp.base.config import Config, as_typed, flat
+from segapp.base.errors import UserError
+from segapp.cli import read_config, validate
+from segapp.runs.layout import CONFIG, is_evaluation, is_training_run
+
+C = TypeVar("C", bound=Config)
+
+
+def read_resumable(tool: str, overrides: Sequence[str], kind: type[C], may_change: frozenset[str]) -> C:
+    """The config of a new run; with resume=DIR that of the run in DIR; with resume=auto as given, and the same as that
+    of the run in output=DIR if there is one.
+
+    Args:
+        kind: has the keys `resume` and `output`, the latter given with resume=auto.
+        may_change: keys that another start of the run may have otherwise.
+
+    Raises:
+        UserError: an unknown or unfit key; no run in DIR; a key that a resumed run keeps.
+    """
+    resume = next((each.partition("=")[2] for each in overrides if each.startswith("resume=")), "null")
+    if resume in ("null", "auto"):
+        config = read_config(tool, overrides, kind)
+        if resume == "auto":
+            _check_same(config.model_dump(mode="json"), may_change)
+        return config
+    folder = as_typed(resume)
+    if tool == "eval" and is_training_run(folder):
+        raise UserError(f"resume={folder} is a training run and no evaluation; checkpoint={folder} scores it")
+    values = _saved_config(folder)
+    odd = sorted(values.keys() ^ kind.model_fields.keys())
+    if odd:
+        raise UserError(
+            f"{folder / 'config.yaml'} is of another tool or version, or damaged ({', '.join(odd)}); start anew"
+        )
+    changes = [each for each in overrides if not each.startswith("resume=")]
+    for change in changes:
+        if change.partition("=")[0] not in may_change:
+            may = ", ".join(sorted(may_change))
+            raise UserError(f"{change}: a resumed run keeps its config; only {may} may change")
+    try:
+        merged = OmegaConf.merge(OmegaConf.create(values), OmegaConf.from_dotlist(changes))
+        merged = OmegaConf.merge(merged, {"resume": resume, "output": resume})
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        raise UserError(f"resume={resume}: {error}") from None
+    return validate(OmegaConf.to_container(merged), kind)  # type: ignore[arg-type]
+
+
+def check_unused(folder: Path | None, *, resumable: bool) -> None:
+    """Raises:
+    UserError: output=`folder` holds what training or an evaluation has left.
+    """
+    if folder is None:
+        return
+    if is_training_run(folder):
+        raise UserError(f"output={folder} is the folder of a training run; name another one")
+    if is_evaluation(folder):
+        goes_on = f"resume={folder} goes on with it or reports anew, or " if resumable else ""
+        raise UserError(f"output={folder} is the folder of an evaluation; {goes_on}name another one")
+
+
+def _saved_config(folder: Path) -> dict[str, Any]:
+    """Raises:
+    UserError: no run there, or a damaged config.
+    """
+    try:
+        values = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"resume={folder}: no run to resume there ({error.strerror}); resume=auto output={folder} starts one"
+        ) from None
+    except (yaml.YAMLError, ValueError):
+        values = None
+    if not isinstance(values, dict) or not values:
+        raise UserError(f"{folder / 'config.yaml'}: damaged")
+    return values
+
+
+def _check_same(config: dict[str, Any], may_change: frozenset[str]) -> None:
+    """Raises:
+    UserError: output=DIR holds a run of another config, or no run but other files.
+    """
+    folder = Path(config["output"])
+    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if CONFIG not in present:
+        if present - {path.name for path in folder.glob(".*")}:  # of a write that was cut off
+            raise UserError(f"output={folder} holds files, but no run; name another folder")
+        return
+    here, there = flat(config), flat(_saved_config(folder))
+    for key in sorted((here.keys() | there.keys()) - may_change - {"resume", "output"}):
+        if here.get(key) != there.get(key):
+            raise UserError(
+                f"output={folder} holds a run with another config: {key} is {there.get(key)} there and "
+                f"{here.get(key)} here; name another folder, or give the same"
+            )

@@ -1,0 +1,272 @@
+"""classes.yaml: the class names, and what a mask's values or colours mean."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import yaml
+from pydantic import BeforeValidator, Field, ValidationError
+
+from segapp.base.classes import IGNORE_INDEX
+from segapp.base.config import Config
+from segapp.base.errors import UserError
+from segapp.base.images import read_colours, read_mask
+from segapp.data.checks.diagnosis import diagnose_colour, diagnose_values, is_lossy
+from segapp.data.dataset import Array, Indexed
+
+UNLISTED = 254
+"""In look-up tables: what is neither a class's nor ignored. No class has this index where a table is used."""
+
+
+class UnlistedError(UserError):
+    """A mask holds a value or a colour that the file of classes does not name."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """`names` by index; `read_label` takes a mask's file to class indices and 255, H x W uint8."""
+
+    names: tuple[str, ...]
+    read_label: Callable[[Path], Array]
+
+
+Value = Annotated[int, Field(strict=True, ge=0, le=255)]
+Colour = tuple[Value, Value, Value]
+Values = Annotated[tuple[Value, ...], BeforeValidator(lambda given: given if isinstance(given, list) else [given])]
+"""Of one class; a single value need not stand in brackets."""
+
+
+def _colours(given: Any) -> Any:
+    return [given] if isinstance(given, list) and given and not isinstance(given[0], list) else given
+
+
+Colours = Annotated[tuple[Colour, ...], BeforeValidator(_colours)]
+"""Of one class; a single [red, green, blue] need not stand in brackets of its own."""
+
+
+class _Kind(Config):
+    others: str | None = None
+
+
+class _ByIndex(_Kind):
+    classes: tuple[str, ...]
+    ignore: Values | None = None
+
+
+class _ByValue(_Kind):
+    values: dict[str, Values]
+    ignore: Values | None = None
+
+
+class _ByColour(_Kind):
+    colours: dict[str, Colours]
+    ignore: Colours = ()
+
+
+KINDS: dict[str, type[_ByIndex | _ByValue | _ByColour]] = {
+    "classes": _ByIndex,
+    "values": _ByValue,
+    "colours": _ByColour,
+}
+
+
+@dataclass(frozen=True)
+class ByValue:
+    """Reads masks, grey or palette pictures, whose values mean classes.
+
+    classes: each class's values, by index. ignore: values that become 255. others: what the rest becomes; None: it is
+        refused.
+    """
+
+    classes: tuple[tuple[int, ...], ...]
+    ignore: tuple[int, ...]
+    others: int | None
+
+    def __call__(self, path: Path) -> Array:
+        """Raises:
+        UserError: the mask cannot be read, or holds a value that is not listed.
+        """
+        mask = read_mask(path)
+        label = cv2.LUT(mask, _value_table(self))
+        unlisted = label == UNLISTED
+        if unlisted.any():
+            listed = {value for values in (*self.classes, self.ignore) for value in values}
+            cause = diagnose_values(np.unique(mask).tolist(), listed, lossy=is_lossy(path))
+            raise UnlistedError(f"{path}: value {mask[unlisted][0]} is neither a class's nor ignored; {cause}")
+        return np.asarray(label, np.uint8)
+
+
+@dataclass(frozen=True)
+class ByColour:
+    """Reads masks whose colours mean classes; the fields are those of `ByValue`, (red, green, blue) for values."""
+
+    classes: tuple[tuple[Colour, ...], ...]
+    ignore: tuple[Colour, ...]
+    others: int | None
+
+    def __call__(self, path: Path) -> Array:
+        """Raises:
+        UserError: the mask cannot be read, or holds a colour that is not listed.
+        """
+        mask = read_colours(path)
+        label = np.take(_colour_table(self), _packed(mask))
+        unlisted = label == UNLISTED
+        if unlisted.any():
+            listed = {colour for colours in (*self.classes, self.ignore) for colour in colours}
+            wrong = mask[unlisted]
+            number = len(np.unique(_packed(wrong[None])))
+            red, green, blue = wrong[0].tolist()
+            cause = diagnose_colour(path, (red, green, blue), number, listed)
+            raise UnlistedError(f"{path}: colour [{red}, {green}, {blue}] is neither a class's nor ignored; {cause}")
+        return label
+
+
+# The tables are no fields: a reader is sent to every worker, and its repr tells it from others.
+
+
+@lru_cache(maxsize=4)
+def _value_table(reader: ByValue) -> Array:
+    table = np.full(256, UNLISTED if reader.others is None else reader.others, np.uint8)
+    for index, values in enumerate(reader.classes):
+        table[list(values)] = index
+    table[list(reader.ignore)] = IGNORE_INDEX
+    return table
+
+
+@lru_cache(maxsize=4)
+def _colour_table(reader: ByColour) -> Array:
+    """For every colour there is: 16 MB, but one look at each pixel, where a search would take three."""
+    table = np.full(1 << 24, UNLISTED if reader.others is None else reader.others, np.uint8)
+    for index, colours in [*enumerate(reader.classes), (IGNORE_INDEX, reader.ignore)]:
+        if colours:
+            table[_packed(np.array([colours], np.uint8))] = index
+    return table
+
+
+def _packed(colours: Array) -> npt.NDArray[np.uint32]:
+    """H x W x 3 uint8 RGB as H x W numbers below 2 ** 24."""
+    packed: npt.NDArray[np.uint32] = cv2.cvtColor(np.ascontiguousarray(colours), cv2.COLOR_RGB2RGBA).view("<u4")[
+        ..., 0
+    ]
+    return packed & np.uint32(0xFFFFFF)
+
+
+def read_classes(path: Path) -> Classes:
+    """Reads a YAML list of names, or a mapping that says more; data/README.md shows each.
+
+    Raises:
+        UserError: missing, no YAML, an unknown key, names that are not 2 to 255 different ones, a value or a colour
+            that does not fit or stands for two things.
+    """
+    document = _load(path)
+    if isinstance(document, list):
+        document = {"classes": document}
+    kinds = [kind for kind in KINDS if isinstance(document, dict) and kind in document]
+    if len(kinds) != 1:
+        raise UserError(
+            f"{path}: a YAML list of class names is needed, or one of classes:, values: and colours: (data/README.md)"
+        )
+    (kind,) = kinds
+    if not isinstance(document[kind], list if kind == "classes" else dict):
+        what = "a list of class names" if kind == "classes" else f"a mapping of class names to {kind}"
+        raise UserError(f"{path}: {kind} is to be {what} (data/README.md)")
+    names = tuple(document[kind])
+    _check_names(path, names)
+    try:
+        parsed = KINDS[kind].model_validate(document)
+    except ValidationError as error:
+        raise UserError(f"{path}: {_problem(error, KINDS[kind])}") from None
+    others = _others(path, parsed.others, names)
+    if isinstance(parsed, _ByColour):
+        colours = tuple(parsed.colours.values())
+        _check_once(path, names, colours, parsed.ignore)
+        return Classes(names, _table_reader(path, ByColour(colours, parsed.ignore, others)))
+    values = (
+        tuple((index,) for index in range(len(names)))
+        if isinstance(parsed, _ByIndex)
+        else tuple(parsed.values.values())
+    )
+    taken = {value for each in values for value in each}
+    ignore = parsed.ignore if parsed.ignore is not None else tuple({IGNORE_INDEX} - taken)
+    _check_once(path, names, values, ignore)
+    if isinstance(parsed, _ByIndex) and ignore == (IGNORE_INDEX,) and others is None:
+        return Classes(names, Indexed())
+    return Classes(names, _table_reader(path, ByValue(values, ignore, others)))
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses what YAML forbids and PyYAML takes: a key that stands twice, of which the last would win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = []
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise UserError(f"{key} stands twice, on line {key_node.start_mark.line + 1} again")
+            seen.append(key)
+        return super().construct_mapping(node, deep)
+
+
+def _load(path: Path) -> Any:
+    try:
+        return yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
+    except OSError as error:
+        raise UserError(f"{path}: the class names cannot be read ({error.strerror}); a YAML list is needed") from None
+    except (yaml.YAMLError, ValueError):
+        raise UserError(f"{path}: not YAML; a list of class names is needed, the first one background") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _check_names(path: Path, names: tuple[Any, ...]) -> None:
+    if not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path}: class names are text; quote those that YAML takes for numbers or yes/no")
+    if not all(name.isprintable() for name in names):
+        raise UserError(f"{path}: a class name holds characters that cannot be shown")
+    if not 2 <= len(names) <= 255 or len(set(names)) < len(names):
+        raise UserError(f"{path}: 2 to 255 different class names are needed, not {len(set(names))}")
+
+
+def _problem(error: ValidationError, kind: type[Config]) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(each) for each in first["loc"][:2])
+    if first["type"] == "extra_forbidden":
+        return f"{where} is no key here; there are {', '.join(sorted(kind.model_fields))}"
+    if first["input"] is None:
+        return f"{where} has no value; # begins a comment, and [] means none"
+    return f"{where}={first['input']}: {first['msg']}"
+
+
+def _others(path: Path, others: str | None, names: tuple[str, ...]) -> int | None:
+    if others is None:
+        return None
+    if others == "ignore":
+        if "ignore" in names:
+            raise UserError(f"{path}: others: ignore could mean the class of that name; call the class something else")
+        return IGNORE_INDEX
+    if others not in names:
+        raise UserError(f"{path}: others: {others} is no class; say ignore, or the name of one")
+    return names.index(others)
+
+
+def _check_once(
+    path: Path, names: tuple[str, ...], classes: tuple[tuple[object, ...], ...], ignore: tuple[object, ...]
+) -> None:
+    stands_for: dict[object, str] = {}
+    for what, keys in [*zip(names, classes, strict=True), ("ignored pixels", ignore)]:
+        for key in keys:
+            if key in stands_for:
+                shown = list(key) if isinstance(key, tuple) else key
+                raise UserError(f"{path}: {shown} stands for {stands_for[key]} and for {what}; list it once")
+            stands_for[key] = what
+
+
+def _table_reader(path: Path, reader: ByValue | ByColour) -> ByValue | ByColour:
+    if len(reader.classes) > UNLISTED:
+        raise UserError(f"{path}: {len(reader.classes)} classes; a plain list holds 255 at most, any other {UNLISTED}")
+    return reader

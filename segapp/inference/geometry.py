@@ -1,0 +1,78 @@
+"""From a network's small logits to class scores at an image's size, in strips of rows: never all of them at once."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from segapp.models.layers import resize
+
+STRIP_PIXELS = 1 << 20
+"""Class scores are brought to the image's size in strips of rows of about so many pixels."""
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """An image of `size` lies at the top left of `canvas`, scaled to `content`, which is often its own size."""
+
+    canvas: Size
+    content: Size
+    size: Size
+
+    def scores(self, logits: Sequence[Tensor], *, probabilities: bool) -> Iterator[tuple[slice, Tensor]]:
+        """The image's class scores: the mean of the softmax of all logits, or the logits, if they are one view's.
+
+        Args:
+            logits: of each view of the canvas, 1 x K x h x w.
+            probabilities: softmax those of a single view, too.
+
+        Yields:
+            Rows of the image, and their scores, 1 x K x rows x W.
+        """
+        height, width = self.canvas if self.content == self.size else self.size
+        step = height if height * width <= STRIP_PIXELS else max(1, STRIP_PIXELS // width)
+        for top in range(0, self.size[0], step):
+            rows = slice(top, min(top + step, height))
+            total = self._strip(logits[0], rows)
+            if probabilities or len(logits) > 1:
+                total = total.softmax(1)
+                for each in logits[1:]:
+                    total += self._strip(each, rows).softmax(1)
+                total /= len(logits)
+            rows = slice(top, min(rows.stop, self.size[0]))
+            yield rows, total[:, :, : rows.stop - top, : self.size[1]]
+
+    def _strip(self, logits: Tensor, rows: slice) -> Tensor:
+        """To the canvas and, if the image was scaled to its content, from there to the image."""
+        if self.content == self.size:
+            return resize_rows(logits, self.canvas, rows)
+        height, width = self.content
+        ratio = (height - 1) / max(1, self.size[0] - 1)
+        first = max(0, int(rows.start * ratio) - 1)  # a row to spare on either side, for rounding
+        last = min(height, int((rows.stop - 1) * ratio) + 3)
+        content = resize_rows(logits, self.canvas, slice(first, last))[:, :, :, :width]
+        return resize_rows(content, self.size, rows, first=first, height=height)
+
+
+def resize_rows(scores: Tensor, size: Size, rows: slice, *, first: int = 0, height: int | None = None) -> Tensor:
+    """Some rows of the bilinear resize with align_corners=True of scores to `size`.
+
+    Args:
+        scores: 1 x K x h x w; a part of the rows will do if it holds all that `rows` are made of.
+        size: H, W.
+        rows: of H.
+        first: where the part begins.
+        height: of the whole; None for that of `scores`.
+    """
+    height = height or scores.shape[2]
+    if size[0] * size[1] <= STRIP_PIXELS and scores.shape[2] == height:
+        return resize(scores, size)[:, :, rows]
+    at = torch.linspace(0, height - 1, size[0], device=scores.device)[rows]
+    upper = at.floor().long()
+    lower = at.ceil().long()
+    mixed = torch.lerp(scores[:, :, upper - first], scores[:, :, lower - first], (at - upper)[:, None])
+    return resize(mixed, (mixed.shape[2], size[1]))

@@ -1,0 +1,139 @@
+"""Runs side by side: one HTML file that needs nothing beside it."""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any
+
+from segapp.reports.curves import Chart, Line, chart, short, smoothed, thinned
+from segapp.reports.kit import render
+from segapp.reports.run import duration
+from segapp.runs.history import Run
+
+MOST = 12
+"""Runs on a page: so many have a colour and dash of their own."""
+COLOURS, DASHES = 6, 4
+"""Of curves.html.j2; one run and the next differ in both."""
+UNITS = (("seconds", 1, 180), ("minutes", 60, 180 * 60), ("hours", 3600, math.inf))
+"""Of the time trained: name, seconds, and up to how many seconds it is taken."""
+TRAINED_ON = {f"data.{key}" for key in ("root", "title", "train", "download", "cache", "sampler")}
+"""Keys of the data that say nothing of what is scored."""
+CURVES = (("Loss", "loss"), ("mIoU", "miou"), ("mIoU of the EMA", "ema_miou"))
+
+
+def write_comparison(path: Path, runs: Sequence[Run], provenance: Mapping[str, str]) -> list[str]:
+    """Writes the page whole or not at all. Returns the keys for which the runs are not scored alike.
+
+    Args:
+        runs: 2 to MOST; differences are to the first.
+        provenance: what made the page (command, versions, date...).
+    """
+    styles = [f"c{index % COLOURS} d{index % DASHES}" for index in range(len(runs))]
+    rows = _runs(runs, styles)
+    configs = differences([run.config for run in runs])
+    unlike = scored_unlike(configs)
+    render(
+        "compare.html.j2",
+        path,
+        title=f"Comparison of {len(runs)} runs",
+        runs=rows,
+        best=max((row for row in rows if row["miou"] is not None), key=lambda row: row["miou"], default=None),
+        charts=[each for each in _charts(runs, styles) if each],
+        classes=_classes(runs),
+        configs=configs,
+        unlike=unlike,
+        environments=differences([run.environment for run in runs]),
+        provenance=provenance,
+    )
+    return unlike
+
+
+def _runs(runs: Sequence[Run], styles: Sequence[str]) -> list[dict[str, Any]]:
+    """The headline figures, a row a run."""
+    first = runs[0].best
+    rows = []
+    for key, style, name, run in zip(ascii_uppercase, styles, names_apart(runs), runs, strict=False):
+        speed = run["images_per_second"].median
+        rows.append(
+            {
+                "key": key,
+                "style": style,
+                "name": name,
+                "run": run,
+                "miou": run.best.miou if run.best else None,
+                "difference": run.best.miou - first.miou if run.best and first else None,
+                "time": duration(run.seconds),
+                "speed": (speed, short(speed)),
+            }
+        )
+    return rows
+
+
+def names_apart(runs: Sequence[Run]) -> list[str]:
+    """The folders' names, with as many of the folders above as it takes to tell the runs apart."""
+    parts = [run.folder.resolve().parts for run in runs]
+    depth = 1
+    while len({each[-depth:] for each in parts}) < len(set(parts)):
+        depth += 1
+    return ["/".join(each[-depth:]) for each in parts]
+
+
+def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str | None]]:
+    """By dotted key, each config's value as text, of the keys that are not the same in all; None where absent."""
+    flat = [dict(pair for key, value in config.items() for pair in _flat(str(key), value)) for config in configs]
+    keys = dict.fromkeys(key for each in flat for key in each)
+    found = {key: [each.get(key) for each in flat] for key in keys}
+    return {key: values for key, values in found.items() if len(set(values)) > 1}
+
+
+def scored_unlike(keys: Iterable[str]) -> list[str]:
+    """Those config keys that decide which images are scored, or how they are shown."""
+    return [
+        key
+        for key in keys
+        if key in ("model.output_stride", "precision")
+        or key.startswith("inference.")
+        or (key.startswith("data.") and key not in TRAINED_ON)
+    ]
+
+
+def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Dotted keys with values as text; a list of transforms is counted through, another list is a value."""
+    if isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        value = dict(enumerate(value))
+    if isinstance(value, dict) and value:
+        for inner, each in value.items():
+            yield from _flat(f"{key}.{inner}", each)
+    else:
+        yield key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _charts(runs: Sequence[Run], styles: Sequence[str]) -> Iterator[Chart | None]:
+    """Each measure by iteration, and by the time trained."""
+    longest = max((run.seconds for run in runs if not math.isnan(run.seconds)), default=0)
+    unit, seconds, _ = next(each for each in UNITS if longest <= each[2])
+    for title, key in CURVES:
+        for x_name, by_time in (("iteration", False), (f"{unit} trained", True)):
+            thin, lines = [], []
+            for letter, run, style in zip(ascii_uppercase, runs, styles, strict=False):
+                series = run[key]
+                x = series.seconds / seconds if by_time else series.iterations
+                if key == "loss":
+                    thin.append(Line(*thinned(x, series.values), "", f"{style} thin"))
+                    lines.append(Line(*smoothed(x, series.values), letter, style, letter))
+                else:
+                    lines.append(Line(*thinned(x, series.values), letter, style, letter, marked=True))
+            note = "thin: as logged; bold: running mean" if key == "loss" else ""
+            yield chart(title, [*thin, *lines], x_name=x_name, note=note, from_zero=key == "loss")
+
+
+def _classes(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """For each class of any run: its IoU in each run, NaN where it has none, and the difference to the first."""
+    scores = [run.best_class_iou() for run in runs]
+    rows: list[dict[str, Any]] = []
+    for name in dict.fromkeys(name for each in scores for name in each):
+        values = [each.get(name, math.nan) for each in scores]
+        rows.append({"name": name, "values": [(value, value - values[0]) for value in values]})
+    return rows

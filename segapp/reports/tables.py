@@ -1,0 +1,80 @@
+"""An evaluation's figures as files: CSV for spreadsheets, Markdown for a README."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segapp.base.files import write_text
+from segapp.evaluation.confusion import mean_iou, ratio
+from segapp.evaluation.details import Details
+from segapp.evaluation.evaluate import Evaluation
+
+
+def write_per_class(path: Path, values: Mapping[str, Any]) -> None:
+    """A row a class, of what metrics.json holds by class; empty where nothing was counted."""
+    names = [name for name in values if name.startswith("per_class_")]
+    rows = [[label, *(values[name][label] for name in names)] for label in values["per_class_iou"]]
+    _write(path, ["class", *(name.removeprefix("per_class_") for name in names)], rows)
+
+
+def write_per_image(path: Path, details: Details) -> None:
+    """A row an image: id, mIoU over the classes in its truth or prediction, pixel accuracy, pixels not ignored."""
+    right, true, _ = details.areas.sum(2).T
+    columns = [mean_iou(details.areas).tolist(), ratio(right, true).tolist(), true.tolist()]
+    _write(path, ["id", "miou", "pixel_accuracy", "pixels"], zip(details.ids, *columns, strict=True))
+
+
+def _write(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(
+        [None if isinstance(value, float) and math.isnan(value) else value for value in row] for row in rows
+    )
+    # A file name that is not UTF-8 holds lone surrogates, which no text file can.
+    write_text(path, file.getvalue().encode("utf-8", "replace").decode("utf-8"))
+
+
+def write_markdown(path: Path, evaluation: Evaluation) -> None:
+    """The headline figures with their protocol, and a table of the classes."""
+    scores, details = evaluation.scores, evaluation.details
+    spread = ""
+    if details is not None and details.interval.known:
+        spread = f" (95 % interval {_percent(details.interval.low)} to {_percent(details.interval.high)})"
+    lines = [
+        f"**mIoU {_percent(scores.miou)} %**{spread} on {_cell(evaluation.dataset)}, {evaluation.images} images; "
+        f"pixel accuracy {_percent(scores.pixel_accuracy)} %.",
+        "",
+        f"Protocol: {_cell(evaluation.protocol)}.",
+        "",
+    ]
+    if not evaluation.complete:
+        lines += [f"Incomplete: {len(evaluation.problems)} more could not be scored.", ""]
+    columns = {
+        "IoU": scores.per_class_iou,
+        "precision": scores.per_class_precision,
+        "recall": scores.per_class_accuracy,
+        "Dice": scores.per_class_dice,
+    }
+    if details is not None:
+        columns["Boundary IoU"] = details.counts.boundary.per_class_iou
+    lines += [_row(["class", *columns]), _row(["---", *["---:"] * len(columns)])]
+    for index, name in enumerate(scores.classes):
+        lines.append(_row([_cell(name), *(_percent(values[index]) for values in columns.values())]))
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(text: str) -> str:
+    """Text that neither ends a cell nor becomes a tag."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _percent(value: float) -> str:
+    return "n/a" if math.isnan(value) else f"{100 * value:.2f}"

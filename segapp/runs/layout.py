@@ -1,0 +1,53 @@
+"""Every file name of a run's folder, once."""
+
+from pathlib import Path
+
+CONFIG = "config.yaml"
+"""The resolved config; whoever makes the folder writes it."""
+ENVIRONMENT = "environment.json"
+LOG = "log.txt"
+METRICS = "metrics.jsonl"
+"""A line for each logged iteration and each validation of a training run."""
+TENSORBOARD = "tensorboard"
+PICTURES = "pictures"
+"""PICTURES/ITERATION.png: validation images as they are labelled on the way."""
+RUN_PAGE = "run.html"
+
+BEST = "best.safetensors"
+"""The best network of a run's validations."""
+CHECKPOINTS = "checkpoints"
+"""CHECKPOINTS/ITERATION/ holds WEIGHTS, AVERAGED where the run averages them, and STATE."""
+WEIGHTS = "weights.safetensors"
+AVERAGED = "averaged.safetensors"
+STATE = "state.pt"
+
+RESULTS = "metrics.json"
+REPORT = "report.html"
+EXAMPLES = "pictures.png"
+PER_CLASS = "per_class.csv"
+PER_IMAGE = "per_image.csv"
+SUMMARY = "results.md"
+AGAINST = "against.json"
+COUNTS = "counts"
+"""The folder of what an evaluation has counted so far."""
+
+
+def is_training_run(folder: Path) -> bool:
+    return (folder / METRICS).is_file()
+
+
+def is_evaluation(folder: Path) -> bool:
+    """Whether an evaluation has left what it counted."""
+    return any((folder / COUNTS).rglob("[0-9]*-[0-9]*.npz"))
+
+
+def checkpoint_folders(run: Path) -> list[Path]:
+    """Those in a run's folder, the newest last."""
+    inside = (run / CHECKPOINTS).iterdir() if (run / CHECKPOINTS).is_dir() else ()
+    return sorted(path for path in inside if path.name.isdecimal() and path.is_dir())
+
+
+def run_weights(folder: Path) -> Path | None:
+    """The best network in a run's folder, or else its newest; that in one of its checkpoint folders."""
+    candidates = (folder / BEST, *(each / WEIGHTS for each in reversed(checkpoint_folders(folder))), folder / WEIGHTS)
+    return next((path for path in candidates if path.is_file()), None)

@@ -1,0 +1,184 @@
+"""The published weights that can be named wherever a file of weights is taken."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+GOOGLE = "https://storage.googleapis.com/download.tensorflow.org/models/"
+"""As http://download.tensorflow.org/models/, the address in Google's model zoo, but encrypted."""
+TIMM = "https://huggingface.co/timm/"
+
+MODEL_ZOO = "research/deeplab/g3doc/model_zoo.md"
+TIMM_RESULTS = "timm's results-imagenet.csv"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of published weights.
+
+    what: in words.
+    url: its address. megabytes: about its size.
+    licence: of the weights.
+    splits_seen: what the weights were trained on, oldest first.
+    published: the figures that its authors give, not this project's. source: where.
+    classes: that the network tells apart; None for an encoder alone, or where no one says.
+    canvas: side in pixels on which it was evaluated; None: whole images.
+    """
+
+    kind: Literal["network", "encoder"]
+    what: str
+    url: str
+    megabytes: int
+    licence: str
+    splits_seen: tuple[str, ...]
+    published: str
+    source: str
+    classes: int | None = None
+    canvas: int | None = 513
+    output_stride: Literal[8, 16, 32] = 16
+
+
+ZOO = {
+    "xception65_voc_coco_trainaug": Entry(
+        "network",
+        "PASCAL VOC 2012 trainaug after COCO; the default of predict and eval",
+        f"{GOOGLE}deeplabv3_pascal_train_aug_2018_01_04.tar.gz",
+        439,
+        "Apache-2.0",
+        ("imagenet", "coco", "voc2012 trainaug"),
+        "mIoU 82.20 on VOC 2012 val at output stride 16; 83.58 at 8, multi-scale with flip",
+        MODEL_ZOO,
+        classes=21,
+    ),
+    "xception65_voc_coco_trainval": Entry(
+        "network",
+        "PASCAL VOC 2012 trainaug and trainval after COCO: it has seen val",
+        f"{GOOGLE}deeplabv3_pascal_trainval_2018_01_04.tar.gz",
+        439,
+        "Apache-2.0",
+        ("imagenet", "coco", "voc2012 trainaug", "voc2012 trainval"),
+        "mIoU 87.80 on VOC 2012 test at output stride 8, multi-scale with flip",
+        MODEL_ZOO,
+        classes=21,
+    ),
+    "xception65_cityscapes": Entry(
+        "network",
+        "Cityscapes, fine annotations",
+        f"{GOOGLE}deeplabv3_cityscapes_train_2018_02_06.tar.gz",
+        439,
+        "Apache-2.0",
+        ("imagenet", "cityscapes train"),
+        "mIoU 78.79 on Cityscapes val at output stride 16; 80.42 at 8, three scales with flip",
+        MODEL_ZOO,
+        classes=19,
+        canvas=None,
+    ),
+    "xception65_ade20k": Entry(
+        "network",
+        "ADE20K, the 150 classes of the scene parsing benchmark",
+        f"{GOOGLE}deeplabv3_xception_ade20k_train_2018_05_29.tar.gz",
+        439,
+        "Apache-2.0",
+        ("imagenet", "ade20k train"),
+        "mIoU 45.65, pixel accuracy 82.52 on ADE20K val at output stride 8, multi-scale with flip",
+        MODEL_ZOO,
+        classes=151,
+    ),
+    "xception65_imagenet_coco": Entry(
+        "network",
+        "COCO, to train from",
+        f"{GOOGLE}xception_65_coco_pretrained_2018_10_02.tar.gz",
+        292,
+        "Apache-2.0",
+        ("imagenet", "coco"),
+        "none",
+        MODEL_ZOO,
+    ),
+    "xception41_imagenet": Entry(
+        "encoder",
+        "ImageNet, Google's",
+        f"{GOOGLE}xception_41_2018_05_09.tar.gz",
+        288,
+        "Apache-2.0",
+        ("imagenet",),
+        "top-1 78.55 on ImageNet at 299 px, as timm measured its port",
+        TIMM_RESULTS,
+    ),
+    "xception65_imagenet": Entry(
+        "encoder",
+        "ImageNet, Google's",
+        f"{GOOGLE}deeplabv3_xception_2018_01_04.tar.gz",
+        447,
+        "Apache-2.0",
+        ("imagenet",),
+        "top-1 79.56 on ImageNet at 299 px, as timm measured its port",
+        TIMM_RESULTS,
+    ),
+    "xception71_imagenet": Entry(
+        "encoder",
+        "ImageNet, Google's",
+        f"{GOOGLE}xception_71_2018_05_09.tar.gz",
+        474,
+        "Apache-2.0",
+        ("imagenet",),
+        "top-1 79.92 on ImageNet at 299 px, as timm measured its port",
+        TIMM_RESULTS,
+    ),
+    "xception41.tf_in1k": Entry(
+        "encoder",
+        "ImageNet, timm's port of Google's",
+        f"{TIMM}xception41.tf_in1k/resolve/main/model.safetensors",
+        108,
+        "Apache-2.0",
+        ("imagenet",),
+        "top-1 78.55 on ImageNet at 299 px",
+        TIMM_RESULTS,
+    ),
+    "xception65.tf_in1k": Entry(
+        "encoder",
+        "ImageNet, timm's port of Google's",
+        f"{TIMM}xception65.tf_in1k/resolve/main/model.safetensors",
+        160,
+        "Apache-2.0",
+        ("imagenet",),
+        "top-1 79.56 on ImageNet at 299 px",
+        TIMM_RESULTS,
+    ),
+    "xception65.ra3_in1k": Entry(
+        "encoder",
+        "ImageNet, trained by timm; the best of the encoders",
+        f"{TIMM}xception65.ra3_in1k/resolve/main/model.safetensors",
+        160,
+        "Apache-2.0",
+        ("imagenet",),
+        "top-1 83.19 on ImageNet at 299 px",
+        TIMM_RESULTS,
+    ),
+    "xception71.tf_in1k": Entry(
+        "encoder",
+        "ImageNet, timm's port of Google's",
+        f"{TIMM}xception71.tf_in1k/resolve/main/model.safetensors",
+        170,
+        "Apache-2.0",
+        ("imagenet",),
+        "top-1 79.92 on ImageNet at 299 px",
+        TIMM_RESULTS,
+    ),
+}
+"""By name."""
+
+
+def listing() -> str:
+    """The catalogue as a table for people."""
+    lines = []
+    for name, entry in ZOO.items():
+        use = f"checkpoint={name}" if entry.kind == "network" else f"model.encoder.weights={name}"
+        lines += [
+            name,
+            f"    {entry.what}",
+            f"    use        {use}",
+            f"    seen       {', '.join(entry.splits_seen)}",
+            f"    published  {entry.published}" + ("" if entry.published == "none" else f" ({entry.source})"),
+            f"    file       {entry.url} (about {entry.megabytes} MB, {entry.licence})",
+            "",
+        ]
+    return "\n".join(lines).rstrip()

@@ -1,0 +1,112 @@
+"""Several processes on one machine, over gloo, as torchrun starts them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from segapp.base.paths import CONF
+from segapp.data.loading.sampling import Uniform
+from segapp.runs.layout import checkpoint_folders
+from tests.training.test_training import TINY, losses, tiny
+
+ALIKE = ["iterations=4", "batch_size=8", "batch_norm=frozen", "model.aspp.dropout=0", "data.train=16", "data.val=5"]
+"""Frozen BN and no dropout: nothing then depends on how a batch is divided."""
+
+
+def torchrun(processes: int, *overrides: str, tool: str = "train") -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command += [str(CONF.parent / "tools" / f"{tool}.py"), *overrides]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/"
+    )
+
+
+def finish(job: subprocess.Popen[str], expected: int = 0) -> str:
+    told, _ = job.communicate(timeout=300)
+    assert job.returncode == expected, told
+    return told
+
+
+def alone(*overrides: str) -> None:
+    tool = str(CONF.parent / "tools" / "train.py")
+    subprocess.run([sys.executable, tool, *TINY, *overrides], check=True, capture_output=True)
+
+
+def scored(folder: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if "miou" in line]
+
+
+def test_two_processes_are_one_and_each_image_is_scored_once(tmp_path: Path) -> None:
+    """With different numbers of labelled pixels in each part, and 5 validation images for 2 processes."""
+    data, one, two = (tmp_path / name for name in ("data", "one", "two"))
+    options = [*ALIKE, f"data.root={data}", "validate_every=2", "eval.batch_size=2", "optimizer.clip_norm=1"]
+    alone(*options, f"output={one}")
+    told = finish(torchrun(2, *TINY, *options, "accumulate=2", f"output={two}"))
+    assert told.count("iteration 4: mIoU") == 1, "one of them tells"
+    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
+    a, b = (load_file(checkpoint_folders(folder)[-1] / "weights.safetensors") for folder in (one, two))
+    for name, each in a.items():
+        assert torch.allclose(b[name].float(), each.float(), rtol=1e-3, atol=1e-5), name
+    metrics = json.loads((two / "metrics.json").read_text())
+    assert metrics["images"] == 5
+    tool = str(CONF.parent / "tools" / "eval.py")
+    scoring = ["data=shapes", f"data.root={data}", "data.train=16", "data.val=5", "data.height=64", "data.width=64"]
+    scoring += ["workers=0", "device=cpu", f"checkpoint={two}"]
+    subprocess.run([sys.executable, tool, *scoring, f"output={tmp_path / 'eval'}"], check=True, capture_output=True)
+    finish(torchrun(2, *scoring, f"output={tmp_path / 'shared'}", tool="eval"))
+    single = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    assert metrics["confusion_matrix"] == single["confusion_matrix"]
+    assert json.loads((tmp_path / "shared" / "metrics.json").read_text()) == single, "whoever scores them"
+    assert np.sum(metrics["confusion_matrix"]) > 0
+    assert max(line["miou"] for line in scored(two)) == metrics["miou"]
+    assert [line["miou"] for line in scored(two)] == pytest.approx([line["miou"] for line in scored(one)], abs=0.01)
+
+
+def test_sigterm_saves_and_the_job_continues(tmp_path: Path) -> None:
+    """torchrun passes the signal on; with local BN statistics, and a job of another size."""
+    data, output = tmp_path / "data", tmp_path / "run"
+    options = [f"data.root={data}", f"output={output}", "resume=auto", "batch_size=4", "validate_every=null"]
+    options += ["workers=1", "iterations=400", "save_every=1000"]
+    job = torchrun(2, *TINY, *options)
+    deadline = time.time() + 200
+    while not (output / "metrics.jsonl").exists() or len(losses(output)) < 3:
+        assert job.poll() is None
+        assert time.time() < deadline
+        time.sleep(0.2)
+    job.send_signal(signal.SIGTERM)
+    told, _ = job.communicate(timeout=120)
+    assert job.returncode != 0
+    stopped = int(checkpoint_folders(output)[-1].name)
+    assert f"continues after iteration {stopped}" in told
+    assert stopped == len(losses(output))
+    weights = load_file(checkpoint_folders(output)[-1] / "weights.safetensors")
+    assert {int(each) for name, each in weights.items() if "tracked" in name} == {stopped}, "no half of an update"
+    config = (output / "config.yaml").read_text()
+    (output / "config.yaml").write_text(config.replace("iterations: 400", f"iterations: {stopped + 3}"))
+    alone(*options[:-2], f"iterations={stopped + 3}", "save_every=1000")
+    assert len(losses(output)) == stopped + 3
+
+
+def test_a_process_that_fails_takes_the_job_down_with_its_own_error(tmp_path: Path) -> None:
+    """An image that only the second process comes to; labels and sizes alone are looked at before."""
+    data = tmp_path / "data"
+    config = tiny(data, "data.train=16")
+    training = config.data.dataset("train")
+    second = int(Uniform(16, config.seed)(0)[3])  # of the first batch of 4, the last image
+    whole = training.images[second].read_bytes()
+    training.images[second].write_bytes(whole[: len(whole) // 2])
+    options = ["data.train=16", f"data.root={data}", "batch_size=4", f"output={tmp_path / 'run'}", "iterations=3"]
+    told = finish(torchrun(2, *TINY, *options), 1)
+    assert f"process 1: error: {training.images[second]}" in told
+    assert "/segapp/" not in told.replace(str(training.images[second]), ""), "a traceback of torchrun's, none of ours"

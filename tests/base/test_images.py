@@ -1,0 +1,262 @@
+"""Any image a user has, read as people see it; damage told in one line."""
+
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from segapp.base import images
+from segapp.base.classes import VOC_CLASSES, voc_palette
+from segapp.base.errors import UserError
+from segapp.base.images import blend, image_size, overlay, read_image, read_mask, write_image, write_mask
+
+# The devkit's own documentation of the first colours.
+DOCUMENTED = [
+    (0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128), (128, 128, 128),
+    (64, 0, 0), (192, 0, 0), (64, 128, 0), (192, 128, 0), (64, 0, 128), (192, 0, 128), (64, 128, 128),
+    (192, 128, 128), (0, 64, 0), (128, 64, 0), (0, 192, 0), (128, 192, 0), (0, 64, 128),
+]  # fmt: skip
+
+
+def gradient(height: int = 6, width: int = 9) -> np.ndarray:
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows * 40, columns * 28, rows * 20 + columns * 10], 2).astype(np.uint8)
+
+
+def test_voc_palette() -> None:
+    assert voc_palette()[:21].tolist() == [list(colour) for colour in DOCUMENTED]
+    assert voc_palette()[255].tolist() == [224, 224, 192]
+    assert len(VOC_CLASSES) == 21
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(tmp_path: Path, orientation: int) -> None:
+    """Against numpy: what a viewer does to the stored pixels for each EXIF orientation."""
+    turned = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, -1),
+        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda a: np.rot90(a),
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "turned.png"
+    Image.fromarray(gradient()).save(path, exif=exif)
+    expected = turned[orientation](gradient())
+    assert np.array_equal(read_image(path), expected)
+    assert image_size(path) == expected.shape[:2]
+
+
+def test_modes(tmp_path: Path) -> None:
+    grey = gradient()[..., 2]
+    as_rgb = np.repeat(grey[..., None], 3, 2)
+    rgba = np.dstack([gradient(), grey])
+    palette = Image.fromarray(gradient()).quantize(256)
+    saved = {
+        "grey.png": (Image.fromarray(grey), as_rgb),
+        "rgba.png": (Image.fromarray(rgba), gradient()),
+        "palette.png": (palette, np.array(palette.convert("RGB"))),
+        "deep.png": (Image.fromarray(grey.astype(np.uint16) * 257), as_rgb),
+        "deep.tif": (Image.fromarray(grey.astype(np.uint16) * 257), as_rgb),
+        "bits.png": (Image.fromarray(grey > 60), np.where(as_rgb > 60, 255, 0)),
+    }
+    for name, (image, expected) in saved.items():
+        image.save(tmp_path / name)
+        actual = read_image(tmp_path / name)
+        assert actual.dtype == np.uint8
+        assert np.array_equal(actual, expected), name
+        assert actual.flags.writeable
+
+
+def test_damaged_images_are_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).save(tmp_path / "whole.jpg")
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.jpg").write_text("hello")
+    (tmp_path / "empty.jpg").touch()
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "float.tif")
+    reasons = {"half": "truncated", "text": "not an image", "empty": "not an image", "missing": "no such file"}
+    for stem, reason in reasons.items():
+        with pytest.raises(UserError, match=rf"{stem}\.jpg.*{reason}"):
+            read_image(tmp_path / f"{stem}.jpg")
+    with pytest.raises(UserError, match="floating-point"):
+        read_image(tmp_path / "float.tif")
+    with pytest.raises(UserError, match="100 x 100 pixels are more than the bound of 9999"):
+        Image.new("L", (100, 100)).save(tmp_path / "large.png")
+        read_image(tmp_path / "large.png", max_pixels=9999)
+
+
+JPEG_KINDS: dict[str, dict[str, Any]] = {
+    "usual": {},
+    "progressive": {"progressive": True},
+    "444": {"subsampling": 0, "quality": 95},
+    "422": {"subsampling": 1},
+    "restarts": {"restart_marker_blocks": 3},
+    "rgb": {"keep_rgb": True},
+}
+
+
+def pictures(folder: Path) -> list[Path]:
+    """JPEGs of every kind that Pillow writes, with odd sides."""
+    noise = np.random.default_rng(0).integers(0, 256, (21, 27, 3), np.uint8)
+    image = Image.fromarray(noise).resize((53, 41))
+    for name, options in JPEG_KINDS.items():
+        image.save(folder / f"{name}.jpg", **options)
+    image.convert("L").save(folder / "grey.jpg")
+    image.convert("CMYK").save(folder / "cmyk.jpg")
+    for orientation in (1, 6):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        image.save(folder / f"exif{orientation}.jpg", exif=exif)
+    return sorted(folder.glob("*.jpg"))
+
+
+def spy_on_pillow(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The stems of the files that Pillow decodes from now on."""
+    stems: list[str] = []
+    decode = images._pixels
+
+    def spy(path: Path, image: Image.Image) -> Image.Image:
+        stems.append(path.stem)
+        return decode(path, image)
+
+    monkeypatch.setattr("segapp.base.images._pixels", spy)
+    return stems
+
+
+def test_jpegs_have_pillows_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_pillow = spy_on_pillow(monkeypatch)
+    for path in pictures(tmp_path):
+        with Image.open(path) as opened:
+            expected = np.array(ImageOps.exif_transpose(opened).convert("RGB"))
+        actual = read_image(path)
+        assert np.array_equal(actual, expected), path.stem
+        assert image_size(path) == actual.shape[:2]
+        actual[0, 0] = 0  # writeable
+    assert by_pillow == ["cmyk", "exif6"], "all others by the faster decoder"
+
+
+def test_cut_and_spoilt_files_are_what_pillow_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused where Pillow refuses, with its words; else Pillow's pixels."""
+
+    def outcome(read: Callable[[Path], np.ndarray], path: Path) -> str | bytes:
+        try:
+            return read(path).tobytes()
+        except UserError as error:
+            return str(error)
+
+    write_mask(tmp_path / "mask.png", (gradient(41, 53)[..., 0] % 21).astype(np.uint8), voc_palette())
+    rng = np.random.default_rng(0)
+    refused = 0
+    for path in [*pictures(tmp_path), tmp_path / "mask.png"]:
+        read = read_mask if path.suffix == ".png" else read_image
+        whole = np.frombuffer(path.read_bytes(), np.uint8)
+        for case in range(20):
+            damaged = whole.copy()
+            if case % 2:
+                damaged[rng.integers(0, len(whole), 2)] = rng.integers(0, 256, 2)
+            else:
+                damaged = damaged[: rng.integers(0, len(whole))]
+            path.write_bytes(damaged.tobytes())
+            actual = outcome(read, path)
+            with monkeypatch.context() as patch:
+                patch.setattr("segapp.base.images._plain_jpeg", lambda *_: None)
+                patch.setattr("segapp.base.images._plain_png", lambda *_: None)
+                assert actual == outcome(read, path)
+            refused += isinstance(actual, str)
+    assert refused > 60
+
+
+def test_pngs_of_all_kinds_are_read_as_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = (gradient(41, 53)[..., 0] % 4).astype(np.uint8)
+    ramp = np.tile(np.arange(100, 153, dtype=np.uint8), (41, 1))
+    palette = Image.fromarray(labels)
+    palette.putpalette(voc_palette().tobytes())
+    palette.save(tmp_path / "palette.png")
+    palette.save(tmp_path / "two bits.png", bits=2)
+    Image.fromarray(labels).save(tmp_path / "grey.png")
+    Image.fromarray(ramp).save(tmp_path / "ramp.png")  # which Pillow filters
+    (tmp_path / "interlaced.png").write_bytes(interlaced(labels[:1, :1]))
+    by_pillow = spy_on_pillow(monkeypatch)
+    for path in sorted(tmp_path.glob("*.png")):
+        with Image.open(path) as opened:
+            expected = np.array(opened)
+        actual = read_mask(path)
+        assert np.array_equal(actual, expected), path.stem
+        actual[0, 0] = 0  # writeable
+    assert by_pillow == ["interlaced", "ramp", "two bits"]
+
+
+def interlaced(pixel: np.ndarray) -> bytes:
+    """A grey PNG of one pixel that says it is interlaced, which changes nothing for one pixel."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 1)
+    data = zlib.compress(b"\0" + pixel.tobytes())
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def test_masks_are_indices(tmp_path: Path) -> None:
+    labels = np.array([[0, 1, 20], [255, 5, 0]], np.uint8)
+    write_mask(tmp_path / "mask.png", labels, voc_palette())
+    with Image.open(tmp_path / "mask.png") as written:
+        assert written.mode == "P"
+        assert np.array_equal(np.array(written), labels)
+        assert np.array_equal(np.array(written.convert("RGB")), voc_palette()[labels])
+    Image.fromarray(labels).save(tmp_path / "grey.png")
+    Image.fromarray(labels.astype(np.uint16)).save(tmp_path / "deep.png")
+    for name in ("mask", "grey", "deep"):
+        assert np.array_equal(read_mask(tmp_path / f"{name}.png"), labels), name
+    Image.fromarray(labels > 0).save(tmp_path / "bits.png")
+    assert read_mask(tmp_path / "bits.png").tolist() == [[0, 1, 1], [1, 1, 0]]
+    Image.fromarray(voc_palette()[labels]).save(tmp_path / "colours.png")
+    with pytest.raises(UserError, match="colours.png: the mask is a RGB picture"):
+        read_mask(tmp_path / "colours.png")
+    Image.fromarray(labels.astype(np.uint16) * 100).save(tmp_path / "high.png")
+    with pytest.raises(UserError, match="25500 is above 255"):
+        read_mask(tmp_path / "high.png")
+
+
+def test_overlay_shows_image_labels_and_legend() -> None:
+    image = np.full((200, 300, 3), 100, np.uint8)
+    labels = np.zeros((200, 300), np.uint8)
+    labels[50:100, 50:100] = 15
+    labels[0, 0] = 255
+    shown = overlay(image, labels, VOC_CLASSES, voc_palette())
+    assert shown.shape[1] == 300
+    assert shown.shape[0] > 200, "the legend is below"
+    assert shown[150, 200].tolist() == [100, 100, 100], "background stays clear"
+    assert shown[0, 0].tolist() == [100, 100, 100], "void stays clear"
+    assert shown[60, 60].tolist() == pytest.approx((0.45 * 100 + 0.55 * voc_palette()[15]).tolist(), abs=1)
+    legend = shown[200:].reshape(-1, 3).tolist()
+    assert voc_palette()[15].tolist() in legend
+    assert voc_palette()[8].tolist() not in legend
+    assert np.array_equal(shown[:200], blend(image, labels, voc_palette()))
+
+
+def test_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "picture.png"
+    write_image(path, gradient())
+    before = path.read_bytes()
+
+    def full(self: Image.Image, target: Path, **options: object) -> None:
+        Path(target).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_image(path, gradient()[::-1])
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,140 @@
+"""Names that tell whether weights have seen the images they are scored on."""
+
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from segapp.base.classes import CITYSCAPES_CLASSES
+from segapp.cli import read_config, run_tool
+from segapp.data.checks.splits import fingerprinted, overlapping
+from segapp.training.config import TrainConfig
+from segapp.weights.zoo import ZOO
+from tests.folders import folder, make_folder
+
+Make = Callable[..., Path]
+
+
+def files(root: Path, *sizes: int) -> list[Path]:
+    root.mkdir(parents=True)
+    paths = [root / f"{index}.jpg" for index in range(len(sizes))]
+    for path, size in zip(paths, sizes, strict=True):
+        path.write_bytes(bytes(size))
+    return paths
+
+
+def test_a_mark_is_of_the_images_alone(tmp_path: Path) -> None:
+    ids, paths = ["0", "1", "2"], files(tmp_path / "a", 5, 6, 7)
+    mark = fingerprinted("x", ids, paths).removeprefix("x ")
+    assert len(mark) == 7
+    assert fingerprinted("another name", ids, paths) == f"another name {mark}"
+    assert fingerprinted("x", ids[::-1], paths[::-1]) == f"x {mark}"
+    assert fingerprinted("x", ids, files(tmp_path / "moved", 5, 6, 7)) == f"x {mark}"
+    others = [
+        fingerprinted("x", ids[:2], paths[:2]),
+        fingerprinted("x", ["0", "1", "3"], paths),
+        fingerprinted("x", ["0", "12"], paths[:2]),
+        fingerprinted("x", ids, files(tmp_path / "numbered alike", 5, 6, 8)),
+    ]
+    assert len({f"x {mark}", *others}) == 5
+
+
+def test_a_mark_of_many_images_in_any_order(tmp_path: Path) -> None:
+    """More than those whose size is looked at."""
+    sizes = [random.Random(0).randrange(1000) for _ in range(100)]
+    pairs = [(path.stem, path) for path in files(tmp_path / "a", *sizes)]
+    name = fingerprinted("x", *zip(*pairs, strict=True))
+    random.Random(1).shuffle(pairs)
+    assert fingerprinted("x", *zip(*pairs, strict=True)) == name
+    assert fingerprinted("x", *zip(*pairs[:99], strict=True)) != name
+
+
+@pytest.mark.parametrize(
+    ("split", "seen", "shared"),
+    [
+        ("pets val #3fa9c1", ["imagenet", "pets train #3fa9c1"], ["pets train #3fa9c1"]),
+        ("pets val #3fa9c1", ["pets val #3fa9c2"], []),
+        ("pets val #3fa9c1", ["pets val"], ["pets val"]),  # of a checkpoint from before there were marks
+        ("cityscapes train #3fa9c1", ["imagenet", "cityscapes train"], ["cityscapes train"]),
+        ("cityscapes val #3fa9c1", ["imagenet", "cityscapes train"], []),
+        ("ade20k training #3fa9c1", ["ade20k train"], ["ade20k train"]),
+        ("coco val #3fa9c1", ["imagenet", "coco"], ["coco"]),
+        ("voc2012 mine #3fa9c1", ["voc2012 trainaug", "voc2012 mine #3fa9c1"], ["voc2012 mine #3fa9c1"]),
+        ("a #b val", ["a #b val"], ["a #b val"]),
+    ],
+)
+def test_marks_go_before_names(split: str, seen: list[str], shared: list[str]) -> None:
+    assert overlapping(split, seen) == shared
+
+
+def test_a_folders_splits_are_known_whatever_their_role(tmp_path: Path) -> None:
+    make_folder(tmp_path / "pets", 12)
+    train, val = (folder(tmp_path / "pets").dataset(role) for role in ("train", "val"))
+    assert train.name.startswith("pets train #")
+    assert val.name.startswith("pets val #")
+    assert not overlapping(val.name, [train.name])
+    (tmp_path / "pets" / "lists").mkdir()
+    for name, ids in (("a", train.ids), ("b", val.ids)):
+        (tmp_path / "pets" / "lists" / f"{name}.txt").write_text("\n".join(reversed(ids)))
+    swapped = folder(tmp_path / "pets", train="lists/b.txt", val="lists/a.txt", title="cats").dataset("val")
+    assert swapped.name.startswith("cats lists/a #")
+    assert overlapping(swapped.name, [train.name])
+    assert not overlapping(swapped.name, [val.name])
+    make_folder(tmp_path / "elsewhere" / "pets", 12)  # numbered alike, and split alike
+    for image in (tmp_path / "elsewhere" / "pets" / "images").iterdir():
+        Image.new("RGB", (100, 80)).save(image)
+    assert not overlapping(folder(tmp_path / "elsewhere" / "pets").dataset("train").name, [train.name])
+    shutil.copytree(tmp_path / "pets", tmp_path / "copy")
+    assert overlapping(folder(tmp_path / "copy").dataset("train").name, [train.name])
+
+
+def test_vocs_own_lists_keep_their_names_and_others_are_marked(shapes_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "VOC2012"
+    shutil.copytree(shapes_root, root)
+    lists = root / "ImageSets" / "Segmentation"
+    for name, source in (("mine", "train"), ("yours", "train"), ("theirs", "val")):
+        shutil.copy(lists / f"{source}.txt", lists / f"{name}.txt")
+
+    def named(split: str) -> str:
+        overrides = ["data=voc2012", f"data.root={root}", f"data.val={split}"]
+        return read_config("train", overrides, TrainConfig).data.dataset("val").name
+
+    assert [named(split) for split in ("train", "val", "trainval")] == [
+        f"voc2012 {split}" for split in ("train", "val", "trainval")
+    ]
+    assert named("mine").startswith("voc2012 mine #")
+    assert overlapping(named("yours"), [named("mine")])
+    assert not overlapping(named("theirs"), [named("mine")])
+
+
+def test_eval_warns_of_swapped_splits(
+    tmp_path: Path, make_checkpoint: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_folder(tmp_path / "pets", 12)
+    trained_on = folder(tmp_path / "pets").dataset("train")
+    path = make_checkpoint(classes=("background", "cat", "dog"), splits_seen=("imagenet", trained_on.name))
+    (tmp_path / "pets" / "train.txt").write_text("\n".join(trained_on.ids))
+    options = ["data=folder", f"data.root={tmp_path / 'pets'}", f"checkpoint={path}", "device=cpu", "workers=0"]
+    assert run_tool("eval", options) == 0
+    assert "say little" not in capsys.readouterr().err
+    assert run_tool("eval", [*options, "data.val=train.txt"]) == 0
+    assert f"these weights were trained on {trained_on.name}: their figures on {trained_on.name} say little" in (
+        capsys.readouterr().err
+    )
+
+
+def test_published_weights_are_known_to_have_seen_the_splits_of_their_data(tmp_path: Path) -> None:
+    image, mask = "leftImg8bit/{0}/x/x_1_leftImg8bit.png", "gtFine/{0}/x/x_1_gtFine_labelIds.png"
+    for split in ("train", "val"):
+        for path in (image, mask):
+            (tmp_path / path.format(split)).parent.mkdir(parents=True)
+            Image.new("RGB" if path is image else "L", (4, 4)).save(tmp_path / path.format(split))
+    seen = ZOO["xception65_cityscapes"].splits_seen
+    for split, warns in (("train", True), ("val", False)):
+        overrides = ["data=cityscapes", f"data.root={tmp_path}", f"data.val={split}"]
+        dataset = read_config("train", overrides, TrainConfig).data.dataset("val")
+        assert dataset.classes == CITYSCAPES_CLASSES
+        assert bool(overlapping(dataset.name, seen)) == warns

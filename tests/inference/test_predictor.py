@@ -1,0 +1,148 @@
+"""The one predictor: padding, sizes, batches, and scores brought back to the image."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from segapp.base.devices import to_network_input
+from segapp.base.errors import UserError
+from segapp.base.images import write_image
+from segapp.inference import geometry as module
+from segapp.inference.geometry import resize_rows
+from segapp.inference.predictor import Predictor
+from segapp.models.deeplabv3plus import build_model
+from tests.networks import randomise, small, whole
+
+CLASSES = ("background", "a", "b", "c")
+
+
+def make(canvas: int | None = 65) -> Predictor:
+    torch.manual_seed(0)
+    model = build_model(small(), len(CLASSES))
+    randomise(model)
+    return Predictor(model, CLASSES, output_stride=16, inference=whole(canvas), device=torch.device("cpu"))
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_network_input_is_between_minus_one_and_one() -> None:
+    pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 1, 1, 3)
+    assert torch.allclose(to_network_input(pixels).flatten(), torch.tensor([-1.0, -0.6, 1.0]))
+
+
+@torch.inference_mode()
+def test_pads_at_bottom_and_right_with_zero_and_never_resizes() -> None:
+    """REFERENCE, section 4, written out by hand."""
+    predictor = make()
+    image = picture(40, 50)
+    by_hand = torch.zeros(1, 3, 65, 65)
+    by_hand[0, :, :40, :50] = torch.from_numpy(image).permute(2, 0, 1) * (2 / 255) - 1
+    logits = predictor.model.eval()(by_hand)
+    scores = F.interpolate(logits, (65, 65), mode="bilinear", align_corners=True)[0, :, :40, :50]
+    prediction = predictor.predict([image], probabilities=True)[0]
+    agree = prediction.labels == scores.argmax(0)
+    assert agree.float().mean() > 0.999
+    assert prediction.probabilities is not None
+    assert np.allclose(prediction.probabilities, scores.softmax(0).numpy(), atol=2e-3)
+    assert prediction.labels.shape == (40, 50)
+
+
+def test_a_batch_gives_what_each_image_gives_alone() -> None:
+    predictor = make()
+    images = [picture(40, 50, 1), picture(65, 20, 2), picture(1, 1, 3)]
+    together = predictor.predict(images, probabilities=True)
+    for image, among in zip(images, together, strict=True):
+        alone = predictor.predict([image], probabilities=True)[0]
+        assert among.probabilities is not None
+        assert alone.probabilities is not None
+        assert np.abs(among.probabilities.astype(float) - alone.probabilities).max() < 2e-3
+        assert (among.labels == alone.labels).float().mean() > 0.999
+
+
+@pytest.mark.parametrize("size", [(300, 200), (65, 66), (1000, 3)])
+def test_a_longer_side_is_brought_to_the_canvas_and_back(
+    size: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    predictor = make()
+    caplog.set_level("INFO")
+    prediction = predictor.predict([picture(*size)], probabilities=True)[0]
+    assert prediction.labels.shape == size
+    assert prediction.probabilities is not None
+    assert prediction.probabilities.shape == (4, *size)
+    assert np.allclose(prediction.probabilities.astype(np.float32).sum(0), 1, atol=5e-3)
+    predictor.predict([picture(*size)])
+    assert caplog.text.count(f"scaled down to it, the first from {size[1]} x {size[0]}") == 1
+
+
+@torch.inference_mode()
+def test_full_takes_the_image_as_it_is() -> None:
+    predictor = make(canvas=None)
+    seen: list[Any] = []
+    predictor.model.register_forward_pre_hook(lambda network, args: seen.append(args[0].shape))
+    assert predictor.predict([picture(81, 100)])[0].labels.shape == (81, 100)
+    assert seen == [(1, 3, 81, 113)], "each side the next k * 16 + 1"
+
+
+@pytest.mark.parametrize("size", [(301, 77), (33, 129), (20, 20)])
+def test_strips_equal_one_resize(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STRIP_PIXELS", 1000)
+    scores = torch.randn(1, 3, 33, 29)
+    expected = F.interpolate(scores, size, mode="bilinear", align_corners=True)
+    for rows in (slice(0, size[0]), slice(3, 10), slice(size[0] - 1, size[0])):
+        assert torch.allclose(resize_rows(scores, size, rows), expected[:, :, rows], atol=1e-5)
+    part = resize_rows(scores[:, :, 8:], size, slice(size[0] // 2, size[0]), first=8, height=33)
+    assert torch.allclose(part, expected[:, :, size[0] // 2 :], atol=1e-5)
+
+
+def test_full_size_scores_are_read_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [picture(81, 100), picture(64, 130)]
+    for canvas in (None, 145):
+        predictor = make(canvas=canvas)
+        whole = predictor.predict(images, probabilities=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "STRIP_PIXELS", 1500)
+            pieces = predictor.predict(images, probabilities=True)
+        for a, b in zip(whole, pieces, strict=True):
+            assert a.probabilities is not None
+            assert b.probabilities is not None
+            assert np.abs(a.probabilities.astype(float) - b.probabilities).max() < 2e-3
+            assert (a.labels == b.labels).float().mean() > 0.999
+
+
+def test_a_canvas_that_does_not_fit_the_output_stride_is_refused() -> None:
+    with pytest.raises(UserError, match=r"canvas of 57 is not k \* output_stride \+ 1 at output stride 16; take 49"):
+        make(canvas=57)
+
+
+@pytest.mark.parametrize("bad", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8)])
+def test_arrays_that_are_no_images_are_refused(bad: np.ndarray) -> None:
+    with pytest.raises(UserError, match="an image is H x W x 3 uint8 RGB"):
+        make()(bad)
+
+
+def test_called_with_an_array_or_a_file(tmp_path: Path) -> None:
+    predictor = make()
+    image = picture(30, 40)
+    write_image(tmp_path / "image.png", image)
+    labels = predictor(image)
+    assert labels.dtype == np.uint8
+    assert labels.shape == (30, 40)
+    assert np.array_equal(predictor(tmp_path / "image.png"), labels)
+    assert np.array_equal(predictor(Image.fromarray(image)), labels)
+
+
+def test_leaves_the_network_in_the_mode_it_was_in() -> None:
+    predictor = make()
+    predictor.model.train()
+    before = {name: tensor.clone() for name, tensor in predictor.model.state_dict().items()}
+    predictor.predict([picture(40, 40)])
+    assert predictor.model.training
+    for name, tensor in predictor.model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name

@@ -1,0 +1,220 @@
+"""Parameter groups by name; schedules against torch's own."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import (
+    ChainedScheduler,
+    CosineAnnealingLR,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+    PolynomialLR,
+)
+
+from segapp.base.config import Config
+from segapp.base.errors import UserError
+from segapp.cli import compose_config, validate
+from segapp.models.deeplabv3plus import build_model
+from segapp.training.optimizers import AdamWConfig, OptimizerConfig, SGDConfig, build_optimizer
+from segapp.training.schedules import ScheduleConfig, lr_factor
+from tests.networks import small
+
+
+class _Config(Config):
+    optimizer: OptimizerConfig = SGDConfig(
+        name="sgd", lr=0.007, momentum=0.9, nesterov=False, weight_decay=4e-5, bias_lr_factor=2, clip_norm=None
+    )
+    schedule: ScheduleConfig | None = None
+
+
+PAPER = _Config().optimizer
+
+
+def adamw(**changes: Any) -> OptimizerConfig:
+    values = compose_config("optimizer/adamw", [])["optimizer"]
+    return validate({"optimizer": values | changes}, _Config).optimizer
+
+
+def schedule(name: str, **changes: Any) -> ScheduleConfig:
+    values = compose_config(f"schedule/{name}", [])["schedule"]
+    checked = validate({"schedule": values | changes}, _Config).schedule
+    assert checked is not None
+    return checked
+
+
+def settings(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, tuple[float, float, float]]:
+    """Rate, base rate and decay of each parameter that is in a group, by name."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found: dict[str, tuple[float, float, float]] = {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            assert names[id(parameter)] not in found
+            found[names[id(parameter)]] = (group["lr"], group["base_lr"], group["weight_decay"])
+    return found
+
+
+@pytest.mark.parametrize("config", [PAPER, adamw(lr=0.01, weight_decay=0.1, bias_lr_factor=3.0)], ids=["sgd", "adamw"])
+def test_conv_weights_decay_and_biases_run_faster(config: OptimizerConfig) -> None:
+    """Depthwise weights and BN do not decay (REFERENCE, section 3)."""
+    model = build_model(small(), 3)
+    found = settings(model, build_optimizer(model, config))
+    assert found.keys() == dict(model.named_parameters()).keys()
+    for name, values in found.items():
+        dense = name.endswith(("conv.weight", "conv_pw.weight", "logits.weight"))
+        lr = config.lr * config.bias_lr_factor if name == "logits.bias" else config.lr
+        assert values == pytest.approx((lr, lr, config.weight_decay if dense else 0)), name
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    model = build_model(small(), 3)
+    model.encoder.requires_grad_(False)
+    found = settings(model, build_optimizer(model, PAPER))
+    assert found.keys() == {name for name in dict(model.named_parameters()) if not name.startswith("encoder.")}
+    assert found
+
+
+@pytest.mark.parametrize("config", [PAPER, adamw()], ids=["sgd", "adamw"])
+def test_the_base_rate_survives_a_schedule_and_a_file(config: OptimizerConfig) -> None:
+    model = build_model(small(), 3)
+    optimizer, other = build_optimizer(model, config), build_optimizer(model, config)
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * 0.5
+    other.load_state_dict(optimizer.state_dict())
+    first = other.param_groups[0]
+    assert (first["lr"], first["base_lr"]) == (config.lr * 0.5, config.lr)
+
+
+def test_sgd_steps_as_by_hand() -> None:
+    """Two steps of a gradient of 1 on one dense weight of 1: decay, then momentum, then the rate."""
+    conv = nn.Conv2d(1, 1, 1, bias=False)
+    nn.init.ones_(conv.weight)
+    assert isinstance(PAPER, SGDConfig)
+    optimizer = build_optimizer(conv, PAPER.model_copy(update={"lr": 0.1, "momentum": 0.5, "weight_decay": 0.2}))
+    for _ in range(2):
+        conv.weight.grad = torch.ones_like(conv.weight)
+        optimizer.step()
+    # 1 + 0.2 = 1.2 -> 1 - 0.12 = 0.88; 0.5 * 1.2 + 1 + 0.176 = 1.776 -> 0.88 - 0.1776
+    assert conv.weight.item() == pytest.approx(0.7024)
+
+
+def test_adamw_steps_as_by_hand() -> None:
+    """Two steps, gradients 1 and 3: the decay is not in the moments (arXiv:1711.05101, algorithm 2)."""
+    conv = nn.Conv2d(1, 1, 1, bias=False)
+    nn.init.ones_(conv.weight)
+    optimizer = build_optimizer(conv, adamw(lr=0.1, betas=[0.5, 0.75], weight_decay=0.2, eps=0.5))
+    for gradient in (1.0, 3.0):
+        conv.weight.grad = torch.full_like(conv.weight, gradient)
+        optimizer.step()
+    # m = 0.5, v = 0.25; unbiased 1 and 1: 1 * 0.98 - 0.1 * 1 / 1.5
+    # m = 1.75, v = 2.4375; unbiased 7/3 and 39/7: -> * 0.98 - 0.1 * (7/3) / (sqrt(39/7) + 0.5)
+    expected = (0.98 - 0.1 / 1.5) * 0.98 - 0.1 * (7 / 3) / ((39 / 7) ** 0.5 + 0.5)
+    assert conv.weight.item() == pytest.approx(expected)
+
+
+def test_adamws_file_is_read() -> None:
+    config = adamw(clip_norm=1.0)
+    assert isinstance(config, AdamWConfig)
+    assert (config.lr, config.betas, config.clip_norm) == (6e-5, (0.9, 0.999), 1.0)
+
+
+N = 20
+
+
+def torchs(make: Callable[[torch.optim.Optimizer], LRScheduler]) -> list[float]:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler, factors = make(optimizer), []
+    for _ in range(N):
+        factors.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return factors
+
+
+def warmed(optimizer: torch.optim.Optimizer) -> LRScheduler:
+    linear = LinearLR(optimizer, start_factor=0.2, end_factor=1.0, total_iters=4)
+    return ChainedScheduler([linear, PolynomialLR(optimizer, total_iters=N, power=0.9)])
+
+
+@pytest.mark.parametrize(
+    ("config", "make"),
+    [
+        (schedule("poly"), lambda optimizer: PolynomialLR(optimizer, total_iters=N, power=0.9)),
+        (schedule("cosine"), lambda optimizer: CosineAnnealingLR(optimizer, T_max=N)),
+        (schedule("cosine", end_factor=0.1), lambda optimizer: CosineAnnealingLR(optimizer, T_max=N, eta_min=0.1)),
+        (schedule("step"), lambda optimizer: MultiStepLR(optimizer, milestones=[12, 16], gamma=0.1)),
+        (
+            schedule("poly", power=0, warmup_iterations=4),
+            lambda optimizer: LinearLR(optimizer, start_factor=0.2, end_factor=1.0, total_iters=4),
+        ),
+        (schedule("poly", warmup_iterations=4), warmed),
+    ],
+    ids=["poly", "cosine", "cosine to 0.1", "step", "warm-up", "warm-up and poly"],
+)
+def test_schedules_are_torchs_own(
+    config: ScheduleConfig, make: Callable[[torch.optim.Optimizer], LRScheduler]
+) -> None:
+    assert [lr_factor(i, N, config) for i in range(N)] == pytest.approx(torchs(make), rel=1e-9)
+
+
+def test_milestones_fall_on_whole_iterations() -> None:
+    """A share of the run is that share exactly, though 0.29 * 100 is 28.999999999999996."""
+    for iterations, share, at in ((30000, 0.6, 18000), (100, 0.29, 29), (7, 0.5, 4)):
+        config = schedule("step", milestones=[share])
+        assert lr_factor(at - 1, iterations, config) == 1
+        assert lr_factor(at, iterations, config) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"schedule": {"name": "exponential"}}, "'exponential'.*'poly', 'cosine', 'step'"),
+        ({"schedule": {"name": "poly", "power": -1, "warmup_iterations": 0}}, r"schedule\.power=-1: "),
+        ({"schedule": {"name": "poly", "power": 1, "warmup_iterations": -1}}, r"schedule\.warmup_iterations=-1: "),
+        ({"schedule": {"name": "cosine", "end_factor": -1, "warmup_iterations": 0}}, r"schedule\.end_factor=-1: "),
+        ({"schedule": {"name": "cosine", "warmup_iterations": 0}}, r"schedule\.end_factor has no value"),
+        ({"optimizer": {"name": "lion"}}, "'lion'.*'sgd', 'adamw'"),
+    ],
+)
+def test_mistakes(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        validate(values, _Config)
+
+
+@pytest.mark.parametrize(
+    ("milestones", "message"),
+    [
+        ([0.8, 0.6], r"schedule\.milestones=\[0\.8, 0\.6\]: each must be later"),
+        ([0.5, 0.5], "each must be later"),
+        ([1.0], r"milestones\.0=1\.0: .*less than 1"),
+        ([12, 16], r"milestones\.0=12: .*less than 1"),
+        ([], r"schedule\.milestones=\[\]: .*at least 1 item"),
+    ],
+)
+def test_milestones_are_ascending_shares(milestones: list[float], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        schedule("step", milestones=milestones)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"clip_norm": 0.0}, r"optimizer\.clip_norm=0\.0: .*greater than 0"),
+        ({"betas": [0.9, 1.0]}, r"optimizer\.betas\.1=1\.0: .*less than 1"),
+        ({"betas": [0.9]}, r"optimizer\.betas"),
+        ({"momentum": 0.9}, r"optimizer\.momentum is no key"),
+    ],
+)
+def test_mistakes_of_adamw(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        adamw(**changes)
+
+
+def test_nesterov_needs_momentum() -> None:
+    values = PAPER.model_dump() | {"nesterov": True}
+    assert validate({"optimizer": values}, _Config).optimizer.lr == 0.007
+    with pytest.raises(UserError, match=r"optimizer\.nesterov=True: it needs a momentum above 0"):
+        validate({"optimizer": values | {"momentum": 0}}, _Config)
