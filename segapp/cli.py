@@ -5,14 +5,16 @@ import errno
 import importlib
 import io
 import logging
+import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import torch
 import yaml
@@ -28,13 +30,15 @@ import segapp
 from segapp.base.config import Config
 from segapp.base.devices import keep_freed_memory
 from segapp.base.distributed import ALONE, Processes, is_of_another_process, rank
-from segapp.base.errors import LESS_MEMORY, Stopped, UserError
+from segapp.base.errors import Stopped, UserError
 from segapp.base.files import discarded_if_empty, output_parent, writable_folder
 from segapp.base.logs import ProgressHandler
 from segapp.base.paths import CONF, PACKAGE, as_invoked, runs_folder
 
 OmegaConf.register_new_resolver("here", lambda path: str(Path.cwd() / path), replace=True)
 OmegaConf.register_new_resolver("package", lambda path: str(PACKAGE / path), replace=True)
+
+log = logging.getLogger(__name__)
 
 C = TypeVar("C", bound=Config)
 
@@ -78,11 +82,15 @@ def run_tool(name: str, arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(help_text(command.__doc__ or "", getattr(command, "CONFIGS", (name,))))
         return 0
-    return guarded(command.main, arguments)
+    return guarded(command.main, arguments, less_memory=getattr(command, "LESS_MEMORY", ""))
 
 
-def guarded(command: Callable[[list[str]], int], arguments: Sequence[str]) -> int:
-    """Runs `command` on the arguments. Returns the exit status; a `UserError` is one line on standard error."""
+def guarded(command: Callable[[list[str]], int], arguments: Sequence[str], *, less_memory: str = "") -> int:
+    """Runs `command` on the arguments. Returns the exit status; a `UserError` is one line on standard error.
+
+    Args:
+        less_memory: which of its keys to turn where memory is short.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be text
@@ -95,20 +103,25 @@ def guarded(command: Callable[[list[str]], int], arguments: Sequence[str]) -> in
         dashed = next((each for each in arguments if each.startswith("-") and not Path(each).exists()), None)
         if dashed is not None:
             raise UserError(f"{dashed}: options are written key=value, as in checkpoint=latest; --help shows them")
-        return command(list(arguments))
+        status = command(list(arguments))
+        sys.stdout.flush()
+        return status
     except UserError as error:
         message = str(error)
     except torch.OutOfMemoryError:
-        message = f"out of GPU memory; {LESS_MEMORY}"
+        message = f"out of GPU memory; {less_memory}"
     except MemoryError:
-        message = f"out of memory; {LESS_MEMORY}"
+        message = f"out of memory; {less_memory}"
     except RuntimeError as error:
         if "can't allocate memory" in str(error):  # PyTorch's, on a CPU
-            message = f"out of memory; {LESS_MEMORY}"
+            message = f"out of memory; {less_memory}"
         elif is_of_another_process(error):
             message = "another process of the job has ended; what ended it is told by that one"
         else:
             raise
+    except BrokenPipeError:  # whoever read what is printed has read enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:
         message = f"{error.filename or 'file'}: {error.strerror or error}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -131,11 +144,17 @@ def help_text(doc: str, configs: Sequence[str]) -> str:
     for name in configs:
         config = (CONF / f"{name}.yaml").read_text(encoding="utf-8")
         defaults = yaml.safe_load(config).get("defaults", ())
-        groups = [group for entry in defaults if isinstance(entry, dict) for group in entry]
+        groups = [group for entry in defaults if isinstance(entry, dict) for each in entry for group in _nested(each)]
         if groups:
             lines += ["Choices:", *(f"  {group}={'|'.join(choices(group))}" for group in groups), ""]
         lines += [f"Every value can be set as key=value; conf/{name}.yaml:", "", config]
     return as_invoked("\n".join(lines))
+
+
+def _nested(group: str) -> list[str]:
+    """The group and the groups in it, as model and model/encoder."""
+    inner = sorted(folder.name for folder in (CONF / group).iterdir() if folder.is_dir())
+    return [group, *(each for name in inner for each in _nested(f"{group}/{name}"))]
 
 
 def choices(group: str) -> list[str]:
@@ -149,14 +168,18 @@ def read_config(name: str, overrides: Sequence[str], kind: type[C]) -> C:
     Raises:
         UserError: an unknown key, choice or value is named, with the nearest known one.
     """
-    return validate(compose_config(name, overrides), kind)
+    return validate(compose_config(name, overrides, text_keys(kind)), kind)
 
 
-def compose_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """The composed and resolved config as plain data, its keys not yet checked."""
+def compose_config(name: str, overrides: Sequence[str], texts: Set[str] = frozenset()) -> dict[str, Any]:
+    """The composed and resolved config as plain data, its keys not yet checked.
+
+    Args:
+        texts: keys whose values are taken as they are typed.
+    """
     GlobalHydra.instance().clear()
     try:
-        overrides = [_quoted(each) for each in overrides]
+        overrides = [_quoted(_renamed(each), texts) for each in overrides]
         with initialize_config_dir(str(CONF), version_base="1.3"):
             try:
                 composed = compose(name, overrides)
@@ -176,32 +199,51 @@ def compose_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
         raise UserError(f"{' '.join(_choices(overrides))}: {error}") from None
 
 
-PATHS = (
-    "output",
-    "root",
-    "checkpoint",
-    "resume",
-    "predictions",
-    "against",
-    "labels",
-    "data.root",
-    "data.images",
-    "data.masks",
-    "data.classes",
-    "data.train",
-    "data.val",
-    "data.title",
-    "name",
-    "classes",
-    "licence",
-    "model.encoder.weights",
-)
-"""Keys whose values are taken as they are typed: a path may hold what Hydra's grammar keeps for itself."""
+RENAMED = {
+    "model.encoder.weights": "encoder_weights",
+    "model.bn_momentum": "bn_momentum",
+    "model.activation_checkpointing": "activation_checkpointing",
+    "splits_seen": "trained_on",
+}
+"""Keys of earlier versions, which are still understood on the command line, and what they are called now."""
 
 
-def _quoted(override: str) -> str:
+def _renamed(override: str) -> str:
+    prefix, key, rest = re.fullmatch(r"([+~]*)([^=]*)(.*)", override, re.DOTALL).groups()  # type: ignore[union-attr]
+    if key not in RENAMED:
+        return override
+    log.warning("%s is now %s", key, RENAMED[key])
+    return f"{prefix}{RENAMED[key]}{rest}"
+
+
+def text_keys(kind: Any) -> set[str]:
+    """The keys of a config class that take text or a path: what is typed is taken as it is, whatever Hydra's grammar
+    keeps for itself.
+    """
+    found: set[str] = set()
+    for name, field in kind.model_fields.items():
+        for each in _members(field.annotation):
+            if isinstance(each, type) and issubclass(each, Config):
+                found |= {f"{name}.{inner}" for inner in text_keys(each)}
+            elif each in (str, Path):
+                found.add(name)
+    return found
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    """The types of which a value may be: a union's, without what Annotated adds."""
+    if get_origin(annotation) is Annotated:
+        yield from _members(get_args(annotation)[0])
+    elif get_origin(annotation) in (Union, UnionType):
+        for each in get_args(annotation):
+            yield from _members(each)
+    else:
+        yield annotation
+
+
+def _quoted(override: str, keys: Set[str]) -> str:
     key, equals, value = override.partition("=")
-    if not equals or key not in PATHS or value == "null":
+    if not equals or key not in keys or value == "null":
         return override
     if not value:
         raise UserError(f"{key}= has no value; write {key}=null for none")
@@ -280,6 +322,8 @@ def _composition_problem(error: Exception, known: list[str]) -> str:
 
 
 def _unknown_key(key: str, known: list[str]) -> str:
+    if key in RENAMED:
+        return f"{key} is now {RENAMED[key]}"
     near = difflib.get_close_matches(key, known, 1, 0.6)
     if not near:
         by_last = {each.rpartition(".")[2]: each for each in known}

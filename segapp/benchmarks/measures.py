@@ -189,22 +189,24 @@ def networks(
 
 def make_up(dataset: SegmentationDataset, number: int, predictor: Predictor) -> list[Scored]:
     """Predictions that are much like the masks: the same at any time."""
-    assert isinstance(predictor.model, Fixed)
+    assert isinstance(predictor.runtime.model, Fixed)
     assert predictor.canvas is not None
     rng = np.random.default_rng(0)
     scored = []
     for index in np.linspace(0, len(dataset) - 1, min(number, len(dataset))).astype(int).tolist():
         sample = dataset[index]
         assert sample.label is not None
-        shape = predictor.model.logits.shape
+        shape = predictor.runtime.model.logits.shape
         labels = shrunk(moved(sample.label, len(dataset.classes), rng), predictor.canvas, shape[2:])
         logits = rng.normal(size=shape).astype(np.float32)
         logits[0] += SURENESS * (labels == np.arange(shape[1])[:, None, None])
-        predictor.model.logits = torch.from_numpy(logits).to(predictor.device, memory_format=torch.channels_last)
+        predictor.runtime.model.logits = torch.from_numpy(logits).to(
+            predictor.device, memory_format=torch.channels_last
+        )
         found = predictor.predict([sample.image], confidence=True)[0]
         assert found.confidence is not None
         truth = to_device(sample.label, predictor.device)
-        logits_there = predictor.model.logits
+        logits_there = predictor.runtime.model.logits
         scored.append(Scored(sample.image, sample.label, truth, logits_there, found.labels, found.confidence))
     return scored
 
@@ -242,7 +244,7 @@ def parts(num_classes: int, widths: Sequence[int], predictor: Predictor) -> dict
 
     def read(confidence: bool) -> Callable[[Scored], object]:
         def update(image: Scored) -> object:
-            predictor.model.logits = image.logits
+            predictor.runtime.model.logits = image.logits
             return predictor.predict([image.pixels], confidence=confidence)
 
         return update

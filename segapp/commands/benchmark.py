@@ -8,3 +8,5 @@ uv run --with segmentation-models-pytorch python tools/benchmark.py infer size=[
 """
 
 from segapp.benchmarks.networks import main as main
+
+LESS_MEMORY = "lower batch_size or size"

@@ -15,6 +15,7 @@ from segapp.data.formats.pairs import Unpaired
 from segapp.data.loading.balance import class_weights
 from segapp.reports.audit import LISTED, write_audit
 from segapp.reports.results import environment
+from segapp.runs.layout import CONFIG
 
 
 class CheckConfig(Config):
@@ -34,7 +35,7 @@ def check(overrides: list[str]) -> int:
         train, val = look_at(sets[0], "train"), look_at(sets[1], "val")
         findings = find(train, val, unpaired)
         line = verdict(train, val, findings)
-        save_config(output, config)
+        save_config(output / CONFIG, config)
         write_json(output / "audit.json", {"verdict": line, **as_data(train, val, findings)})
         write_audit(
             output / "audit.html",

@@ -54,6 +54,8 @@ from segapp.weights.zoo import ZOO
 
 log = logging.getLogger(__name__)
 
+LESS_MEMORY = "lower eval.batch_size, or take a smaller canvas or window with inference"
+
 
 class EvalToolConfig(Config):
     """See conf/eval.yaml."""
@@ -175,7 +177,10 @@ def score(config: EvalToolConfig, output: Path, job: Processes = ALONE) -> tuple
     with job.main_first():
         dataset = config.data.dataset("val")
     if config.predictions is not None:
-        if config.inference.setting != TestTimeAugmentation((1.0,), flip=False) or config.output_stride is not None:
+        if (
+            config.inference.augmentation != TestTimeAugmentation((1.0,), flip=False)
+            or config.output_stride is not None
+        ):
             log.warning("predictions=DIR scores masks as they are; inference and output_stride change nothing")
         kept = keep(config, output, {"masks": str(config.predictions.resolve())}, dataset)
         evaluation = score_masks(config.predictions, dataset, config.eval, config.workers, job, kept)
@@ -197,7 +202,7 @@ def score(config: EvalToolConfig, output: Path, job: Processes = ALONE) -> tuple
     check_number(str(path), len(info.classes), dataset)
     digest = sha256(path)
     config = with_checkpoint(config, path)
-    caution = warn_of_seen(dataset, info.splits_seen)
+    caution = warn_of_seen(dataset, info.trained_on)
     if info.classes != dataset.classes:
         log.warning("the class names of %s and %s differ; they are matched by index", path, dataset.name)
     evaluation = evaluate(
@@ -217,7 +222,7 @@ def score(config: EvalToolConfig, output: Path, job: Processes = ALONE) -> tuple
     return evaluation, {
         "checkpoint": str(path.resolve()),
         "SHA-256": digest,
-        "network": f"{info.model.encoder.name}, width {info.model.encoder.width}",
+        "network": f"{info.network.encoder.name}, width {info.network.encoder.width}",
         "trained on": info.describe(),
         **origin,
         "data": dataset.name,
@@ -318,7 +323,7 @@ def table5(config: EvalToolConfig, output: Path, job: Processes = ALONE) -> int:
         cells += row
     if job.main:
         check_any(images, problems)
-        warn_of_seen(dataset, info.splits_seen)
+        warn_of_seen(dataset, info.trained_on)
         grid = Grid(dataset.name, images, problems, cells)
         write_grid(output, grid)
         print(f"table     {output / 'table5.md'}\n")

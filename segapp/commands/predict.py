@@ -39,9 +39,12 @@ from segapp.inference.open import open_predictor
 from segapp.inference.options import InferenceConfig
 from segapp.inference.predictor import Predictor
 from segapp.reports.results import print_results, write_results
+from segapp.runs.layout import CONFIG
 from segapp.weights.find import find_checkpoint
 
 log = logging.getLogger(__name__)
+
+LESS_MEMORY = "take inference=sliding, or a smaller canvas or window with inference"
 
 Array = npt.NDArray[np.uint8]
 
@@ -94,7 +97,7 @@ def main(arguments: list[str]) -> int:
         folders = len({path.parent for path in images})
         if folders > 1:
             log.info("%d images in %d folders; those of one stem are numbered, as in NAME-2", len(images), folders)
-        save_config(output, config)
+        save_config(output / CONFIG, config)
         result = label_images(images, predictor, config, output)
         print(f"{result.saved} of {len(images)} images")
         for kind in config.save if result.saved else ():

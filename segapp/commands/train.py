@@ -7,26 +7,24 @@ python tools/train.py experiment=folder_finetune data.root=DIR      one's own im
 python tools/train.py resume=runs/train/RUN                         continues a stopped run
 """
 
-import shlex
 import shutil
 from pathlib import Path
-from typing import Any
 
-from segapp.base.config import flat
 from segapp.base.devices import pick_device
 from segapp.base.distributed import processes, rank
 from segapp.base.errors import UserError
 from segapp.base.files import sha256
-from segapp.base.paths import CONF
-from segapp.cli import PARTIAL, output_folder, read_config
-from segapp.commands.eval import EvalToolConfig
+from segapp.cli import PARTIAL, output_folder
+from segapp.commands.hints import evaluation_command
 from segapp.commands.resumable import read_resumable
 from segapp.evaluation.evaluate import Evaluation
 from segapp.reports.results import print_results, write_results
 from segapp.reports.run import write_run_page
-from segapp.runs.layout import BEST, run_weights
+from segapp.runs.layout import BEST, CONFIG, ENVIRONMENT, LOG, METRICS, TENSORBOARD, run_weights
+from segapp.training.config import LESS_MEMORY as LESS_MEMORY
 from segapp.training.config import TrainConfig
-from segapp.training.trainer import colour_table_miou, train
+from segapp.training.segmentation import colour_table_miou
+from segapp.training.trainer import train
 
 RESUME_MAY_CHANGE = frozenset(
     {
@@ -34,7 +32,7 @@ RESUME_MAY_CHANGE = frozenset(
         "data.cache",
         "accumulate",
         "compile",
-        "model.activation_checkpointing",
+        "activation_checkpointing",
         "eval.batch_size",
         "eval.examples",
         "colour_baseline",
@@ -88,51 +86,12 @@ def report(config: TrainConfig, output: Path, evaluation: Evaluation | None) -> 
     print()
     print(f"next: segment a picture     uv run python tools/predict.py IMAGE checkpoint={output}")
     if evaluation is not None:
-        print(f"      evaluate it again     {again(config, output)}")
+        print(f"      evaluate it again     {evaluation_command(config, output)}")
     if config.data.name == "shapes":
         print("      train on PASCAL VOC   uv run python tools/train.py model=deeplabv3plus_xception (data/README.md)")
 
 
-def again(config: TrainConfig, output: Path) -> str:
-    """The command that evaluates the run on the same data in the same way."""
-    known = {config.inference.key: "trained"}  # by the checkpoint
-    shown = config.inference.model_dump(mode="json") | known
-    inference = _nearest("inference", shown, "kind")
-    words = [
-        f"checkpoint={output}",
-        *_nearest("data", config.data.model_dump(mode="json"), "name"),
-        *(inference if inference != ["inference=trained"] else []),
-        *([f"precision={config.precision}"] if config.precision != "auto" else []),
-    ]
-    return f"uv run {shlex.join(['python', 'tools/eval.py', *words])}"
-
-
-def _nearest(group: str, given: dict[str, Any], kind: str) -> list[str]:
-    """The choice of conf/GROUP for tools/eval.py that has the same `kind`, and what differs from it least."""
-    values = flat(given)
-    choices = []
-    for choice in sorted(file.stem for file in (CONF / group).glob("*.yaml")):
-        usual = flat(read_config("eval", [f"{group}={choice}"], EvalToolConfig).model_dump(mode="json")[group])
-        changed = [key for key, value in values.items() if key not in UNSCORED and value != usual.get(key)]
-        if usual[kind] == given[kind]:
-            choices.append([f"{group}={choice}", *(f"{group}.{key}={_typed(values[key])}" for key in changed)])
-    return min(choices, key=lambda words: (len(words), len(" ".join(words))))
-
-
-UNSCORED = ("cache", "sampler", "download")
-"""Keys of the data that no figure depends on."""
-
-
-def _typed(value: Any) -> str:
-    """A value as Hydra reads it."""
-    if isinstance(value, list):
-        return f"[{','.join(map(_typed, value))}]"
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-LEFTOVERS = {"config.yaml", "environment.json", "log.txt", "metrics.jsonl", "tensorboard"}
+LEFTOVERS = {CONFIG, ENVIRONMENT, LOG, METRICS, TENSORBOARD}
 """What a run that ended before its first checkpoint leaves: nothing that anyone could want."""
 
 

@@ -31,9 +31,12 @@ from segapp.data.getting.get import LISTS
 from segapp.data.options import check_network
 from segapp.inference.open import open_predictor
 from segapp.inference.options import InferenceConfig
+from segapp.runs.layout import CONFIG
 from segapp.weights.find import find_checkpoint
 
 log = logging.getLogger(__name__)
+
+LESS_MEMORY = "take a smaller canvas with inference"
 
 ARCHIVE = "results.tgz"
 
@@ -72,7 +75,7 @@ def main(overrides: list[str]) -> int:
         else:
             copy_masks(dataset, config.predictions, folder, made_by)
         check_all(dataset, folder)
-        save_config(output, config)
+        save_config(output / CONFIG, config)
         pack(dataset, folder, output / ARCHIVE, config.folder)
     print(f"masks    {folder}")
     print(f"archive  {output / ARCHIVE}")
@@ -127,7 +130,7 @@ def label_missing(dataset: SegmentationDataset, folder: Path, made_by: Path, con
     check_number(str(checkpoint), len(info.classes), dataset)
     log.info("%s: %s", checkpoint, info.describe())
     if config.competition == "comp5":
-        warn_of_other_data(info.splits_seen)
+        warn_of_other_data(info.trained_on)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(made_by, maker)
     palette = voc_palette()

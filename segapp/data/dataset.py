@@ -52,6 +52,7 @@ class SegmentationDataset:
         images: Sequence[Path],
         masks: Sequence[Path] | None,
         read_label: Callable[[Path], Array] = Indexed(),
+        background: int | None = None,
     ) -> None:
         self.name = name
         self.classes = classes
@@ -59,6 +60,7 @@ class SegmentationDataset:
         self.images = images
         self.masks = masks
         self.read_label = read_label
+        self.background = background
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -23,7 +23,8 @@ from segapp.evaluation.bootstrap import Areas
 from segapp.evaluation.confusion import ConfusionMatrix, Floats, Scores, mean_iou
 from segapp.evaluation.details import Details
 from segapp.evaluation.state import EvaluationCheckpoint, Labeller, areas, count
-from segapp.inference.predictor import Prediction, Predictor
+from segapp.inference.prediction import Prediction
+from segapp.inference.predictor import Predictor
 
 log = logging.getLogger(__name__)
 

@@ -32,8 +32,8 @@ from segapp.evaluation.calibration import Reliability, ReliabilityHistogram
 from segapp.evaluation.components import ComponentCounts
 from segapp.evaluation.confusion import ConfusionMatrix
 from segapp.evaluation.details import Counter, Counts
-from segapp.inference.predictor import Prediction
-from segapp.runs.layout import COUNTS
+from segapp.inference.prediction import Prediction
+from segapp.runs.layout import CONFIG, COUNTS
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +210,7 @@ class EvaluationCheckpoint:
             return
         if not self._states:  # the first time
             self.counts.mkdir(parents=True, exist_ok=True)
-            save_config(self.folder, self.config)
+            save_config(self.folder / CONFIG, self.config)
         places = tallies[0].places.tolist()
         self._states |= {place: self._state(place) for place in places if place not in self._states}
         states = [self._states[place] for place in places]

@@ -19,6 +19,7 @@ from segapp.evaluation.state import EvaluationCheckpoint, count
 from segapp.inference.options import TestTimeAugmentation
 from segapp.inference.predictor import Predictor
 from segapp.models.flops import forward_flops
+from segapp.runtimes.pytorch import PyTorchRuntime
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ def score_row(
     masks_of(dataset)
     if predictor.inference.key != "canvas" or predictor.canvas is None:
         raise UserError("table5=true shows whole images on a canvas: leave inference as it is, or take canvas")
+    assert isinstance(predictor.runtime, PyTorchRuntime)  # whose multiply-adds are counted
     settings = CELLS[predictor.output_stride]
     tallies = count(
         dataset,
@@ -105,7 +107,7 @@ def score_row(
                 NAMES[setting],
                 predictor.protocol_with(setting),
                 Scores(dataset.classes, tally.matrix).miou,
-                multiply_adds(predictor.model, predictor.canvas, setting) / 1e9,
+                multiply_adds(predictor.runtime.model, predictor.canvas, setting) / 1e9,
                 paper,
                 paper_coco,
             )

@@ -15,14 +15,15 @@ from segapp.commands.check_data import CheckConfig
 from segapp.commands.compare import CompareConfig
 from segapp.commands.eval import EvalToolConfig
 from segapp.commands.get_data import GetConfig
+from segapp.commands.hints import evaluation_command
 from segapp.commands.import_weights import ImportConfig
 from segapp.commands.predict import PredictConfig
-from segapp.commands.train import again
 from segapp.commands.voc_server import ServerConfig
 from segapp.data.formats.voc import Voc2012Config
-from segapp.models.deeplabv3plus import ModelConfig, build_model
+from segapp.models.deeplabv3plus import DeepLabV3PlusConfig
 from segapp.training.config import TrainConfig
 from segapp.training.optimizers import SGDConfig
+from segapp.weights.zoo import ZOO
 
 TOOLS: dict[str, type[Config]] = {
     "train": TrainConfig,
@@ -61,8 +62,12 @@ def test_recipes_are_the_papers() -> None:
         513,
         16,
     )
-    assert (paper.batch_norm, paper.model.bn_momentum, paper.checkpoint) == ("train", 3e-4, None)
-    assert paper.model.encoder.weights == "xception65_imagenet"
+    assert (paper.batch_norm, paper.bn_momentum, paper.checkpoint) == ("train", 3e-4, None)
+    assert paper.encoder_weights == "auto"
+    assert (
+        next(name for name in ZOO if ZOO[name].kind == "encoder" and ZOO[name].encoder == "xception65")
+        == "xception65_imagenet"
+    )
     assert isinstance(paper.data, Voc2012Config)
     assert (paper.data.train, paper.data.val) == ("trainaug", "val")
     second = read_config("train", ["experiment=voc_paper_os8"], TrainConfig)
@@ -81,7 +86,7 @@ def test_the_papers_network_is_the_default() -> None:
     config = read_config("train", [], TrainConfig)
     assert config.model == read_config("train", ["model=deeplabv3plus_xception"], TrainConfig).model
     assert config.model.encoder.name == "xception65"
-    assert isinstance(config.model, ModelConfig)
+    assert isinstance(config.model, DeepLabV3PlusConfig)
     assert isinstance(config.optimizer, SGDConfig)
     assert (config.iterations, config.batch_size, config.transform.crop) == (30000, 16, 513)
     assert (config.optimizer.lr, config.optimizer.momentum, config.optimizer.weight_decay) == (0.007, 0.9, 4e-5)
@@ -93,7 +98,7 @@ def test_the_papers_network_is_the_default() -> None:
 def test_options_reach_the_network() -> None:
     overrides = ["model=deeplabv3plus_xception41", "model.decoder=null", "model.encoder.width=0.125"]
     config = read_config("train", overrides, TrainConfig)
-    assert build_model(config.model, 3).decoder is None
+    assert config.model.build(3).decoder is None
 
 
 @pytest.mark.parametrize(
@@ -242,7 +247,7 @@ def test_a_failed_tool_leaves_no_empty_folder(tmp_path: Path) -> None:
 )
 def test_a_run_names_the_command_that_evaluates_it_on_its_data(overrides: list[str], expected: str) -> None:
     config = read_config("train", overrides, TrainConfig)
-    command = again(config, Path("/run"))
+    command = evaluation_command(config, Path("/run"))
     assert command == f"uv run python tools/eval.py checkpoint=/run {expected}"
     evaluated = read_config("eval", shlex.split(command)[5:], EvalToolConfig)
     assert evaluated.data.model_dump() | {"cache": 0} == config.data.model_dump() | {"cache": 0}

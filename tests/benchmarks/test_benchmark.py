@@ -39,7 +39,6 @@ from segapp.cli import read_config, run_tool
 from segapp.data.dataset import SegmentationDataset
 from segapp.data.packed_strings import PackedStrings
 from segapp.evaluation.confusion import Scores
-from segapp.models.deeplabv3plus import build_model
 from segapp.models.flops import copy_rate, forward_flops, matmul_rate
 from segapp.models.layers import resize
 from tests.networks import config, small
@@ -210,7 +209,7 @@ def test_a_resize_counts_as_such_in_the_loss_too() -> None:
 
 
 def test_counting_flops_changes_nothing() -> None:
-    model = build_model(small(), 5).train()
+    model = small().build(5).train()
     model(torch.rand(2, 3, 33, 33)).sum().backward()
     model.encoder.stem[0].eval()
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -232,7 +231,7 @@ def test_counting_flops_changes_nothing() -> None:
 def test_flops_of_the_paper() -> None:
     """REFERENCE: 54.04 G multiply-adds at 513 x 513, computed from the block table."""
     with torch.device("meta"):
-        model = build_model(config(), 21)
+        model = config().build(21)
     assert forward_flops(model, (1, 3, 513, 513)) / 1e9 == pytest.approx(108.1, abs=0.05)
 
 

@@ -15,7 +15,7 @@ from segapp.data.checks.audit import Finding, Role, choose_pictures, find, look_
 from segapp.data.dataset import Sample, SegmentationDataset
 from segapp.data.packed_strings import PackedStrings
 from segapp.evaluation.evaluate import Evaluation, evaluate
-from segapp.inference.predictor import Prediction
+from segapp.inference.prediction import Prediction
 from segapp.reports.audit import write_audit
 from segapp.reports.compare import write_comparison
 from segapp.reports.results import write_results

@@ -79,7 +79,7 @@ def test_a_network_labels_packs_and_goes_on(
     assert kept.stat().st_mtime_ns == before
     assert (output / "results.tgz").read_bytes() == first
 
-    other = make_checkpoint("other.safetensors", VOC_CLASSES, splits_seen=("coco",))
+    other = make_checkpoint("other.safetensors", VOC_CLASSES, trained_on=("coco",))
     assert pack(root, output, f"checkpoint={other}") == 2
     assert "holds masks of another checkpoint" in capsys.readouterr().err
     assert pack(root, output, f"checkpoint={other}", "competition=comp5") == 0

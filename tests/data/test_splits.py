@@ -115,7 +115,7 @@ def test_eval_warns_of_swapped_splits(
 ) -> None:
     make_folder(tmp_path / "pets", 12)
     trained_on = folder(tmp_path / "pets").dataset("train")
-    path = make_checkpoint(classes=("background", "cat", "dog"), splits_seen=("imagenet", trained_on.name))
+    path = make_checkpoint(classes=("background", "cat", "dog"), trained_on=("imagenet", trained_on.name))
     (tmp_path / "pets" / "train.txt").write_text("\n".join(trained_on.ids))
     options = ["data=folder", f"data.root={tmp_path / 'pets'}", f"checkpoint={path}", "device=cpu", "workers=0"]
     assert run_tool("eval", options) == 0
@@ -132,7 +132,7 @@ def test_published_weights_are_known_to_have_seen_the_splits_of_their_data(tmp_p
         for path in (image, mask):
             (tmp_path / path.format(split)).parent.mkdir(parents=True)
             Image.new("RGB" if path is image else "L", (4, 4)).save(tmp_path / path.format(split))
-    seen = ZOO["xception65_cityscapes"].splits_seen
+    seen = ZOO["xception65_cityscapes"].trained_on
     for split, warns in (("train", True), ("val", False)):
         overrides = ["data=cityscapes", f"data.root={tmp_path}", f"data.val={split}"]
         dataset = read_config("train", overrides, TrainConfig).data.dataset("val")

@@ -25,7 +25,7 @@ from segapp.evaluation.boundary import count_boundaries
 from segapp.evaluation.components import count_components
 from segapp.evaluation.evaluate import EvalConfig, Evaluation, evaluate
 from segapp.evaluation.metrics import metrics
-from segapp.inference.predictor import Prediction
+from segapp.inference.prediction import Prediction
 from segapp.reports.results import write_results
 
 WIDTHS = (1, 3, 9)

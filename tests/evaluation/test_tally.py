@@ -24,7 +24,8 @@ from segapp.evaluation import state as tally
 from segapp.evaluation.evaluate import EvalConfig, Evaluation, evaluate
 from segapp.evaluation.metrics import metrics
 from segapp.evaluation.state import EvaluationCheckpoint
-from segapp.inference.predictor import Prediction, Predictor
+from segapp.inference.prediction import Prediction
+from segapp.inference.predictor import Predictor
 from tests.evaluation.test_evaluation import Thread, label
 
 CONFIG = EvalConfig(batch_size=2, classes=None, examples=0, detailed=True, trimap_widths=(1, 3))
