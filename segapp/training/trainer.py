@@ -27,8 +27,8 @@ from segapp.evaluation.evaluate import Evaluation, by_network, evaluate, show
 from segapp.inference.predictor import Prediction, Predictor
 from segapp.models.flops import forward_flops, matmul_rate
 from segapp.reports.grid import picture_grid
-from segapp.reports.results import environment
 from segapp.reports.run import write_run_page
+from segapp.runs.environment import environment
 from segapp.runs.layout import BEST
 from segapp.runs.metric_logger import MetricLogger, Throughput
 from segapp.training.checkpoints import CheckpointWriter, Progress, to_continue
