@@ -5,17 +5,16 @@ from pathlib import Path
 
 from pydantic import Field
 
-from segapp.base.classes import voc_palette
 from segapp.base.config import Config, UserPath, save_config
 from segapp.base.files import write_json
 from segapp.cli import PARTIAL, output_folder, read_config
 from segapp.data import DataConfig
-from segapp.data.checks.audit import UNPAIRED, AuditedSet, Finding, choose_pictures, find, look_at, verdict
+from segapp.data.checks.audit import UNPAIRED, AuditedSet, Finding, find, look_at, verdict
 from segapp.data.formats.pairs import Unpaired
 from segapp.data.loading.balance import class_weights
 from segapp.reports.audit import LISTED, write_audit
-from segapp.reports.results import environment
-from segapp.runs.layout import CONFIG
+from segapp.runs.environment import environment
+from segapp.runs.layout import AUDIT, CONFIG, AUDIT_PAGE
 
 
 class CheckConfig(Config):
@@ -36,16 +35,13 @@ def check(overrides: list[str]) -> int:
         findings = find(train, val, unpaired)
         line = verdict(train, val, findings)
         save_config(output / CONFIG, config)
-        write_json(output / "audit.json", {"verdict": line, **as_data(train, val, findings)})
+        write_json(output / AUDIT, {"verdict": line, **as_data(train, val, findings)})
         write_audit(
-            output / "audit.html",
-            title=f"Audit of {train.dataset.name} and {val.dataset.name}",
-            verdict=line,
-            train=train,
-            val=val,
-            findings=findings,
-            samples=choose_pictures(train, val, findings, config.samples),
-            palette=voc_palette(),
+            output,
+            train,
+            val,
+            findings,
+            samples=config.samples,
             provenance={"data": str(Path(config.data.root).resolve())} | environment(),
         )
     for finding in findings:
@@ -55,8 +51,8 @@ def check(overrides: list[str]) -> int:
         for file in finding.files[:shown]:
             print(f"{'':10} {file}")
         if len(finding.files) > shown:
-            print(f"{'':10} and {len(finding.files) - shown} more, all in audit.json")
-    print(f"page     {output / 'audit.html'}")
+            print(f"{'':10} and {len(finding.files) - shown} more, all in {AUDIT}")
+    print(f"page     {output / AUDIT_PAGE}")
     print(line)
     return PARTIAL if any(finding.severity == "error" for finding in findings) else 0
 

@@ -17,8 +17,9 @@ from segapp.base.paths import runs_folder
 from segapp.cli import output_folder, read_config
 from segapp.commands.inputs import matches, split_arguments
 from segapp.reports.compare import MOST, write_comparison
-from segapp.reports.results import environment
-from segapp.runs.history import METRICS, read_run
+from segapp.runs.environment import environment
+from segapp.runs.history import read_run
+from segapp.runs.layout import COMPARISON, METRICS
 from segapp.weights.find import LATEST
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def main(arguments: list[str]) -> int:
     provenance = {"runs": shlex.join(str(folder.resolve()) for folder in folders)} | environment()
     if output is None:
         with output_folder(None, "compare", runs[0].name) as folder:
-            output = folder / "compare.html"
+            output = folder / COMPARISON
             unlike = write_comparison(output, runs, provenance)
     else:
         with output_parent(output.parent):

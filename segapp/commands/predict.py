@@ -22,12 +22,13 @@ import torch
 from pycocotools import mask as coco_mask
 from pydantic import Field, field_validator
 
-from segapp.base.classes import voc_palette
+from segapp.base.classes import background_of, voc_palette
 from segapp.base.config import Config, UserPath, Words, save_config
 from segapp.base.devices import DeviceName, Precision
+from segapp.base.drawing import overlay
 from segapp.base.errors import UserError
 from segapp.base.files import atomic_write, write_json
-from segapp.base.images import MAX_PIXELS, overlay, read_image, read_mask, write_image, write_mask
+from segapp.base.images import MAX_PIXELS, read_image, read_mask, write_image, write_mask
 from segapp.base.logs import progress_bar
 from segapp.cli import PARTIAL, output_folder, read_config
 from segapp.commands.inputs import find_images, output_names, split_arguments
@@ -175,7 +176,7 @@ def save(
         if kind == "mask":
             write_mask(folder / f"{name}.png", labels, palette)
         elif kind == "overlay":
-            shown = overlay(image, labels, classes, palette)
+            shown = overlay(image, labels, classes, palette, background=background_of(classes))
             write_image(folder / f"{name}{'.jpg' if max(shown.shape) < 65500 else '.png'}", shown)  # JPEG's limit
         elif kind == "json":
             write_json(folder / f"{name}.json", describe(source, labels, classes))

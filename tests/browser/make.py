@@ -11,7 +11,7 @@ from PIL import Image
 from segapp.base.classes import voc_palette
 from segapp.base.errors import UserError
 from segapp.base.images import write_mask
-from segapp.data.checks.audit import Finding, Role, choose_pictures, find, look_at, verdict
+from segapp.data.checks.audit import Finding, Role, find, look_at
 from segapp.data.dataset import Sample, SegmentationDataset
 from segapp.data.packed_strings import PackedStrings
 from segapp.evaluation.evaluate import Evaluation, evaluate
@@ -22,7 +22,7 @@ from segapp.reports.results import write_results
 from segapp.reports.run import write_run_page
 from segapp.runs.history import read_run
 from tests.evaluation.test_evaluation import CONFIG
-from tests.reports.test_run_page import make_run, train_line, val_line
+from tests.training_runs import make_run, train_line, val_line
 
 EVIL = "<img src=x onerror=document.attacked=1>"
 EVIL_SCRIPT = "</script><script>document.attacked=1</script>"
@@ -117,17 +117,7 @@ def make_pages(root: Path) -> dict[str, Path]:
         *find(*sets),
         Finding("warning", "long", f"{LONG} {UNBROKEN}", EVIL_SCRIPT, len(many), many, (("val", 0),)),
     ]
-    write_audit(
-        root / "audit.html",
-        title=EVIL,
-        verdict=verdict(*sets, findings),
-        train=sets[0],
-        val=sets[1],
-        findings=findings,
-        samples=choose_pictures(*sets, findings, 6),
-        palette=voc_palette(),
-        provenance=source,
-    )
+    write_audit(root, *sets, findings, samples=6, provenance=source)
     return {
         "report": root / "results" / "report.html",
         "run": runs[0] / "run.html",

@@ -31,7 +31,7 @@ from segapp.data.formats.classes_file import read_classes
 from segapp.data.packed_strings import PackedStrings
 from segapp.training.config import TrainConfig
 from tests.folders import folder, make_folder
-from tests.reports.test_pages import Page
+from tests.pages import Page
 
 Array = npt.NDArray[np.uint8]
 Capture = pytest.CaptureFixture[str]

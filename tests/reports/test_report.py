@@ -1,94 +1,45 @@
-import base64
-import io
 import re
-from html.parser import HTMLParser
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import scipy.ndimage
-from PIL import Image
 
-from segapp.base.classes import voc_palette
 from segapp.data.formats.shapes import SHAPES_CLASSES
 from segapp.data.formats.voc import voc_layout
 from segapp.evaluation.confusion import Scores
-from segapp.evaluation.evaluate import Example
-from segapp.reports.grid import picture_grid
-from segapp.reports.kit import MAX_SIDE, data_uri, render
-from segapp.reports.report import write_report
+from segapp.evaluation.evaluate import Evaluation
+from segapp.reports.kit import render
+from segapp.reports.report import Metric, write_report
 from segapp.reports.results import write_results
 from tests.evaluation.test_evaluation import CONFIG, scored
+from tests.pages import Page
+from tests.reports.examples import CLASSES, GREEN, RED, example
 
-CLASSES = ("road", "<script>alert(1)</script>", "tree & bush", "unseen")
 MATRIX = np.array([[6, 2, 0, 0], [1, 3, 0, 0], [0, 4, 4, 0], [0, 0, 0, 0]])
-RED, GREEN = (128, 0, 0), (0, 128, 0)  # VOC's colours 1 and 2
 
 
-def example(height: int = 40, width: int = 60, name: str = "one") -> Example:
-    """Truth: class 1 at the left, 2 at the right, two ignored rows below. Prediction: class 1 everywhere."""
-    truth = np.full((height, width), 2, np.uint8)
-    truth[:, : width // 2] = 1
-    truth[-2:] = 255
-    image = np.full((height, width, 3), 240, np.uint8)
-    return Example(name, image, truth, np.ones((height, width), np.uint8), 0.25, np.full(4, 0.25))
-
-
-class Page(HTMLParser):
-    """The page's text, tables by id as rows of cell texts, and the attributes of every tag."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.text = ""
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.tables: dict[str | None, list[list[str]]] = {}
-        self._rows: list[list[str]] = []
-        self.source = path.read_text(encoding="utf-8")
-        self.feed(self.source)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag == "table":
-            self._rows = self.tables.setdefault(dict(attrs).get("id"), [])
-        elif tag == "tr":
-            self._rows.append([])
-        elif tag in ("td", "th"):
-            self._rows[-1].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "table":
-            self._rows = []
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-        if self._rows and self._rows[-1]:
-            self._rows[-1][-1] += data.strip()
-
-    def pictures(self) -> dict[str | None, npt.NDArray[np.uint8]]:
-        """By caption, as RGB."""
-        found = {}
-        for tag, attributes in self.tags:
-            if tag == "img":
-                content = base64.b64decode((attributes["src"] or "").partition(",")[2])
-                found[attributes["alt"]] = np.array(Image.open(io.BytesIO(content)).convert("RGB"))
-        return found
-
-
-def report(folder: Path, **changes: Any) -> Page:
+def report(
+    folder: Path,
+    *,
+    title: str = "Test",
+    provenance: Mapping[str, str] = MappingProxyType({"checkpoint": "best.safetensors"}),
+    further: Sequence[Metric] = (("Boundary IoU", 0.4321, "by hand"),),
+    **changes: Any,
+) -> Page:
+    """The page of an evaluation with changes to the attributes of it."""
     values: dict[str, Any] = {
-        "title": "Test",
+        "dataset": "test",
         "scores": Scores(CLASSES, MATRIX),
-        "palette": voc_palette(),
-        "protocol": "whole image",
         "images": 7,
-        "figures": [("Boundary IoU", 0.4321, "by hand")],
-        "examples": [example()],
         "problems": [],
-        "provenance": {"checkpoint": "best.safetensors"},
+        "protocol": "whole image",
+        "examples": [example()],
     }
-    write_report(folder / "report.html", **(values | changes))
+    write_report(folder, Evaluation(**(values | changes)), title=title, provenance=provenance, further=further)
     return Page(folder / "report.html")
 
 
@@ -136,7 +87,7 @@ def test_report_escapes_everything(tmp_path: Path) -> None:
         title=evil,
         scores=Scores((evil, *CLASSES[1:]), MATRIX),
         protocol=evil,
-        figures=[(evil, 0.5, evil)],
+        further=[(evil, 0.5, evil)],
         examples=[example(name=evil)],
         problems=[evil],
         provenance={evil: evil},
@@ -218,55 +169,3 @@ def test_a_failed_page_leaves_the_old_one(tmp_path: Path) -> None:
         render("report.html.j2", tmp_path / "report.html", title="no values")
     assert (tmp_path / "report.html").read_text() == before
     assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_large_pictures_are_scaled_down_with_labels_unmixed() -> None:
-    labels = np.zeros((300, 3000), np.uint8)
-    labels[:, 1500:] = 2
-    content = base64.b64decode(data_uri(labels, voc_palette()).partition(",")[2])
-    picture = Image.open(io.BytesIO(content)).convert("RGB")
-    assert max(picture.size) == MAX_SIDE
-    colours = picture.getcolors()
-    assert colours is not None
-    assert {colour for _, colour in colours} == {(0, 0, 0), GREEN}
-
-
-def columns(picture: npt.NDArray[np.uint8], colour: tuple[int, int, int], rows: slice) -> list[int]:
-    """Picture columns in which the colour fills more than ten pixels."""
-    return np.flatnonzero((picture[rows] == colour).all(-1).sum(0) > 10).tolist()
-
-
-def test_grid_shows_truth_and_prediction_in_their_columns() -> None:
-    picture = picture_grid([example(150, 200)], CLASSES, voc_palette(), cell=200)
-    height, width, channels = picture.shape
-    assert channels == 3
-    assert 3 * 200 <= width < 3 * 200 + 60
-    assert 150 < height < 150 + 140
-    rows = slice(0, height - 40)  # above the legend
-    thirds = width / 3
-    green, red = columns(picture, GREEN, rows), columns(picture, RED, rows)
-    assert len(green) == 100
-    assert all(thirds < x < 2 * thirds for x in green)
-    assert len(red) == 300  # the truth's left half and the whole prediction
-    assert min(red) > thirds
-    legend = picture[-40:].reshape(-1, 3)
-    assert all((legend == colour).all(-1).any() for colour in (RED, GREEN, (224, 224, 192)))
-
-
-@pytest.mark.parametrize(
-    ("height", "width", "cell"), [(129, 129, 320), (375, 500, 320), (500, 375, 320), (2, 900, 90)]
-)
-def test_grid_is_bounded_by_the_cell_and_twofold_enlargement(height: int, width: int, cell: int) -> None:
-    picture = picture_grid([example(height, width)] * 2, CLASSES, voc_palette(), cell)
-    scale = min(cell / max(height, width), 2)
-    assert picture.shape[0] <= 2 * round(height * scale) + 200
-    assert picture.shape[1] <= 3 * max(round(width * scale), 110) + 60
-
-
-def test_grid_of_mixed_sizes_and_awkward_names() -> None:
-    names = ["x" * 5000, "two\nlines", b"\xe9".decode("utf-8", "surrogateescape"), ""]
-    examples = [example(30 + 20 * index, 90, name) for index, name in enumerate(names)]
-    widths = {picture_grid([each], CLASSES, voc_palette()).shape[1] for each in [*examples, example(30, 90)]}
-    assert len(widths) == 1
-    long_classes = ("a" * 3000, *CLASSES[1:])
-    assert picture_grid(examples, long_classes, voc_palette()).shape[1] in widths
