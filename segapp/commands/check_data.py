@@ -11,8 +11,8 @@ from segapp.base.files import write_json
 from segapp.cli import PARTIAL, output_folder, read_config
 from segapp.data import DataConfig
 from segapp.data.checks.audit import UNPAIRED, AuditedSet, Finding, choose_pictures, find, look_at, verdict
-from segapp.data.formats.pairs import Unpaired
 from segapp.data.loading.balance import class_weights
+from segapp.data.pairs import Unpaired
 from segapp.reports.audit import LISTED, write_audit
 from segapp.reports.results import environment
 

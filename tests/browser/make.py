@@ -11,8 +11,8 @@ from PIL import Image
 from segapp.base.classes import voc_palette
 from segapp.base.errors import UserError
 from segapp.base.images import write_mask
-from segapp.data.checks.audit import Finding, Role, choose_pictures, find, look_at, verdict
-from segapp.data.dataset import Sample, SegmentationDataset
+from segapp.data.checks.audit import Finding, choose_pictures, find, look_at, verdict
+from segapp.data.dataset import Role, Sample, SegmentationDataset
 from segapp.data.packed_strings import PackedStrings
 from segapp.evaluation.evaluate import Evaluation, evaluate
 from segapp.inference.predictor import Prediction

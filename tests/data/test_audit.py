@@ -18,7 +18,6 @@ from segapp.cli import read_config, run_tool
 from segapp.data.checks.audit import (
     AuditedSet,
     Finding,
-    Role,
     choose_pictures,
     find,
     has_mixed_edges,
@@ -26,7 +25,7 @@ from segapp.data.checks.audit import (
     verdict,
 )
 from segapp.data.checks.scan import count_labels, scan_labels
-from segapp.data.dataset import SegmentationDataset
+from segapp.data.dataset import Role, SegmentationDataset
 from segapp.data.formats.classes_file import read_classes
 from segapp.data.packed_strings import PackedStrings
 from segapp.training.config import TrainConfig

@@ -22,7 +22,7 @@ from segapp.base.images import write_mask
 from segapp.cli import read_config
 from segapp.data.dataset import SegmentationDataset
 from segapp.data.formats.coco import CocoConfig, Region, _decoded, hash_of
-from segapp.data.formats.pairs import Unpaired
+from segapp.data.pairs import Unpaired
 from segapp.training.config import TrainConfig
 
 HEIGHT, WIDTH = 6, 8

@@ -23,7 +23,7 @@ from segapp.data.loading.sampling import ClassBalanced, Uniform
 from segapp.data.loading.transforms import TransformConfig
 from segapp.training.config import TrainConfig
 from segapp.training.trainer import train
-from tests.data.test_get import make_voc
+from tests.data.getting.samples import make_voc
 from tests.training.test_training import TINY
 
 

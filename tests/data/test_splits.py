@@ -10,7 +10,8 @@ from PIL import Image
 
 from segapp.base.classes import CITYSCAPES_CLASSES
 from segapp.cli import read_config, run_tool
-from segapp.data.checks.splits import fingerprinted, overlapping
+from segapp.data.checks.splits import overlapping
+from segapp.data.fingerprint import fingerprinted
 from segapp.training.config import TrainConfig
 from segapp.weights.zoo import ZOO
 from tests.folders import folder, make_folder

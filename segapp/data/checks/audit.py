@@ -14,17 +14,16 @@ import numpy.typing as npt
 from torch.utils.data import DataLoader, Dataset
 
 from segapp.base.classes import IGNORE_INDEX
+from segapp.base.devices import available_cores
 from segapp.base.errors import UserError
 from segapp.base.images import NotIndexedError, exif_orientation, image_size, read_image
 from segapp.base.logs import progress_bar
-from segapp.data.checks.diagnosis import BLURRED, LIST_THEM, diagnose_values, is_lossy
 from segapp.data.checks.scan import LabelScan, Problem, count_labels
-from segapp.data.dataset import Array, MaskSizeError, SegmentationDataset
-from segapp.data.formats.classes_file import UnlistedError
-from segapp.data.formats.pairs import Unpaired
-from segapp.data.loading.loader import available_cores, start_worker
+from segapp.data.dataset import Array, MaskSizeError, Role, SegmentationDataset, UnlistedError
+from segapp.data.diagnosis import BLURRED, LIST_THEM, diagnose_values, is_lossy
+from segapp.data.loading.loader import start_worker
+from segapp.data.pairs import Unpaired
 
-Role = Literal["train", "val"]
 Severity = Literal["error", "warning", "note"]
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")

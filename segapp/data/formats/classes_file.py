@@ -16,15 +16,11 @@ from segapp.base.classes import IGNORE_INDEX
 from segapp.base.config import Config
 from segapp.base.errors import UserError
 from segapp.base.images import read_colours, read_mask
-from segapp.data.checks.diagnosis import diagnose_colour, diagnose_values, is_lossy
-from segapp.data.dataset import Array, Indexed
+from segapp.data.dataset import Array, Indexed, UnlistedError
+from segapp.data.diagnosis import diagnose_colour, diagnose_values, is_lossy
 
 UNLISTED = 254
 """In look-up tables: what is neither a class's nor ignored. No class has this index where a table is used."""
-
-
-class UnlistedError(UserError):
-    """A mask holds a value or a colour that the file of classes does not name."""
 
 
 @dataclass(frozen=True)

@@ -43,17 +43,17 @@ from pydantic import Field, field_validator
 from segapp.base.cache import cache_folder
 from segapp.base.classes import IGNORE_INDEX, voc_palette
 from segapp.base.config import Config, UserPath, Words
+from segapp.base.devices import available_cores
 from segapp.base.errors import UserError, and_more
 from segapp.base.files import file_lock, write_json
 from segapp.base.images import MAX_PIXELS, image_size, write_mask
 from segapp.base.logs import progress_bar
-from segapp.data.checks.splits import fingerprinted
-from segapp.data.dataset import SegmentationDataset
-from segapp.data.formats.pairs import OnUnpaired, Unpaired, not_there, refuse
-from segapp.data.getting.get import get_coco
-from segapp.data.loading.loader import available_cores
+from segapp.data.dataset import Role, SegmentationDataset
+from segapp.data.fingerprint import fingerprinted
+from segapp.data.getting.coco import get_coco
 from segapp.data.options import DataOptions
 from segapp.data.packed_strings import PackedPaths, PackedStrings
+from segapp.data.pairs import OnUnpaired, Unpaired, not_there, refuse
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class CocoConfig(DataOptions):
                 raise ValueError(f"1 to {MAX_CLASSES} classes are possible besides background")
         return classes
 
-    def dataset(self, role: Literal["train", "val"], on_unpaired: OnUnpaired = refuse) -> SegmentationDataset:
+    def dataset(self, role: Role, on_unpaired: OnUnpaired = refuse) -> SegmentationDataset:
         """Draws the masks on first use.
 
         Raises:

@@ -23,10 +23,10 @@ from segapp.base.classes import IGNORE_INDEX, voc_palette
 from segapp.base.config import UserPath
 from segapp.base.images import write_image, write_mask
 from segapp.base.logs import progress_bar
-from segapp.data.dataset import SegmentationDataset
-from segapp.data.formats.pairs import OnUnpaired, refuse
+from segapp.data.dataset import Role, SegmentationDataset
 from segapp.data.formats.voc import voc_layout
 from segapp.data.options import DataOptions
+from segapp.data.pairs import OnUnpaired, refuse
 
 log = logging.getLogger(__name__)
 
@@ -335,7 +335,7 @@ class ShapesConfig(DataOptions):
     width: int = Field(ge=32, le=4096)
     seed: int = Field(ge=0, lt=2**63)
 
-    def dataset(self, role: Literal["train", "val"], on_unpaired: OnUnpaired = refuse) -> SegmentationDataset:
+    def dataset(self, role: Role, on_unpaired: OnUnpaired = refuse) -> SegmentationDataset:
         folder = self.root / f"v{VERSION}_{self.train}+{self.val}_{self.width}x{self.height}_seed{self.seed}"
         if not folder.exists():
             log.info("drawing %d + %d images into %s", self.train, self.val, folder)

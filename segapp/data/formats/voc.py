@@ -6,12 +6,13 @@ from typing import Literal
 from segapp.base.classes import VOC_CLASSES
 from segapp.base.config import UserPath
 from segapp.base.errors import UserError
-from segapp.data.checks.splits import fingerprinted
-from segapp.data.dataset import SegmentationDataset
-from segapp.data.formats.pairs import OnUnpaired, find_files, read_list, refuse, without_mask
-from segapp.data.getting.get import LISTS, get_trainaug, get_voc, lacking_of_voc
+from segapp.data.dataset import Role, SegmentationDataset
+from segapp.data.fingerprint import fingerprinted
+from segapp.data.getting.sbd import get_trainaug
+from segapp.data.getting.voc import LISTS, get_voc, lacking_of_voc
 from segapp.data.options import DataOptions
 from segapp.data.packed_strings import PackedPaths, PackedStrings
+from segapp.data.pairs import OnUnpaired, find_files, read_list, refuse, without_mask
 
 OFFICIAL = frozenset({"train", "val", "trainval", "trainaug", "test"})
 """Lists whose names say which images they hold; those of others are marked."""
@@ -29,7 +30,7 @@ class Voc2012Config(DataOptions):
     val: str
     download: bool
 
-    def dataset(self, role: Literal["train", "val"], on_unpaired: OnUnpaired = refuse) -> SegmentationDataset:
+    def dataset(self, role: Role, on_unpaired: OnUnpaired = refuse) -> SegmentationDataset:
         split = self.train if role == "train" else self.val
         if self.download and lacking_of_voc(self.root):
             get_voc(self.root)
