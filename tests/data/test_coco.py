@@ -21,7 +21,10 @@ from segapp.base.errors import UserError
 from segapp.base.images import write_mask
 from segapp.cli import read_config
 from segapp.data.dataset import SegmentationDataset
-from segapp.data.formats.coco import CocoConfig, Region, _decoded, hash_of
+from segapp.data.formats.coco import CocoConfig
+from segapp.data.formats.coco.annotations import Region
+from segapp.data.formats.coco.drawing import decode_runs
+from segapp.data.formats.coco.masks import hash_of
 from segapp.data.pairs import Unpaired
 from segapp.training.config import TrainConfig
 
@@ -124,13 +127,13 @@ def test_compressed_run_lengths_as_pycocotools_writes_them(tmp_path: Path, seed:
     assert labels(tmp_path, region(1, {"size": [HEIGHT, WIDTH], "counts": code})) == mask.tolist()
 
 
-def test_long_runs_are_decoded() -> None:
+def test_long_runs_aredecode_runs() -> None:
     """Several characters a run, with differences of either sign."""
     rng = np.random.default_rng(0)
     runs = rng.integers(1, 200_000, 50)
     mask = np.repeat(np.arange(50) % 2, runs).astype(np.uint8)
     code = pycocotools_mask.encode(np.asfortranarray(mask[:, None]))["counts"].decode()
-    assert _decoded(code) == runs.tolist()
+    assert decode_runs(code) == runs.tolist()
 
 
 def test_the_smaller_instance_lies_on_top_whatever_the_order(tmp_path: Path) -> None:
@@ -348,7 +351,7 @@ def slowly(path: Path, label: np.ndarray, palette: np.ndarray) -> None:
 def test_killed_in_the_middle_then_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the next one waits for no process that outlives the one killed."""
     root = many(tmp_path)
-    monkeypatch.setattr("segapp.data.formats.coco.write_mask", slowly)
+    monkeypatch.setattr("segapp.data.formats.coco.masks.write_mask", slowly)
     process = draw_elsewhere(root)
     deadline = time.monotonic() + 60
     while len(list(root.glob("segapp_masks/.*/*.png"))) < 20:
@@ -362,7 +365,7 @@ def test_killed_in_the_middle_then_whole(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_two_processes_draw_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = many(tmp_path)
-    monkeypatch.setattr("segapp.data.formats.coco.write_mask", lambda path, *mask: path.touch(exist_ok=False))
+    monkeypatch.setattr("segapp.data.formats.coco.masks.write_mask", lambda path, *mask: path.touch(exist_ok=False))
     both = [draw_elsewhere(root) for _ in range(2)]
     for process in both:
         process.join(120)
@@ -389,7 +392,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("segapp.data.formats.coco.write_mask", full)
+    monkeypatch.setattr("segapp.data.formats.coco.masks.write_mask", full)
     with pytest.raises(UserError, match=r"segapp_masks: the masks cannot be written \(No space left on device\)"):
         mine(root).dataset("train")
     monkeypatch.undo()

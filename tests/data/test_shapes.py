@@ -5,8 +5,10 @@ import pytest
 from PIL import Image
 
 from segapp.base.classes import voc_palette
+from segapp.data.dataset import Array
 from segapp.data.formats import shapes
-from segapp.data.formats.shapes import SHAPES_CLASSES, draw_scene, make_shapes
+from segapp.data.formats.shapes import SHAPES_CLASSES, make_shapes, scene, things
+from segapp.data.formats.shapes.scene import draw_scene
 
 TRAIN, VAL, HEIGHT, WIDTH = 16, 4, 96, 120
 
@@ -26,7 +28,7 @@ def _ids(root: Path, split: str) -> list[str]:
     return (root / "ImageSets" / "Segmentation" / f"{split}.txt").read_text(encoding="utf-8").split()
 
 
-def _mask(root: Path, name: str) -> shapes.Array:
+def _mask(root: Path, name: str) -> Array:
     return np.array(Image.open(root / "SegmentationClass" / f"{name}.png"))
 
 
@@ -78,13 +80,13 @@ def test_void_parts_the_classes(index: int) -> None:
 def test_touching_objects_of_one_class_are_parted(monkeypatch: pytest.MonkeyPatch) -> None:
     painted: list[int] = []
 
-    def paint(rng: object, canvas: object, owner: shapes.Array, kind: object, identity: int, *rest: object) -> None:
+    def paint(rng: object, canvas: object, owner: Array, kind: object, identity: int, *rest: object) -> None:
         if identity:
             painted.append(identity)
             owner[:, 10 * identity :] = identity
 
-    monkeypatch.setattr(shapes, "_KINDS", shapes._KINDS[:1])
-    monkeypatch.setattr(shapes, "_paint", paint)
+    monkeypatch.setattr(scene, "KINDS", things.KINDS[:1])
+    monkeypatch.setattr(scene, "_paint", paint)
     label = draw_scene(np.random.default_rng(0), 40, 120)[1]
     assert len(painted) >= 3
     expected = np.ones((40, 120), np.uint8)
