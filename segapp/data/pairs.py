@@ -1,4 +1,4 @@
-"""Which mask belongs to which image: by their names, and by lists as people have them."""
+"""Pairs images with their masks: by their names, and by lists as people have them."""
 
 import os
 import posixpath

@@ -9,7 +9,8 @@ import numpy as np
 
 from segapp.base.errors import UserError
 from segapp.base.images import read_image
-from segapp.data.checks.audit import SEVERITIES, AuditedSet, Finding
+from segapp.data.checks.findings import SEVERITIES, Finding
+from segapp.data.checks.inspection import AuditedSet
 from segapp.data.loading.balance import class_weights
 from segapp.reports.grid import legend
 from segapp.reports.kit import Array, css_colour, data_uri, render

@@ -31,6 +31,9 @@ AGAINST = "against.json"
 COUNTS = "counts"
 """The folder of what an evaluation has counted so far."""
 
+AUDIT = "audit.json"
+AUDIT_PAGE = "audit.html"
+
 
 def is_training_run(folder: Path) -> bool:
     return (folder / METRICS).is_file()

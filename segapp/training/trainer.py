@@ -96,9 +96,9 @@ def train(config: TrainConfig, output: Path, processes: Processes = ALONE) -> Ev
                 batch_size=config.batch_size,
                 workers=config.workers,
                 pin_memory=device.type == "cuda",
-                parts=config.accumulate,
-                share=processes.rank,
-                shares=processes.size,
+                accumulation_steps=config.accumulate,
+                rank=processes.rank,
+                world_size=processes.size,
             )
             model.train()
             while True:
@@ -255,8 +255,8 @@ def recompute_bn(config: TrainConfig, setup: Setup, processes: Processes) -> Non
             batch_size=config.batch_size,
             workers=config.workers,
             pin_memory=False,
-            share=processes.rank,
-            shares=processes.size,
+            rank=processes.rank,
+            world_size=processes.size,
         )
         with autocast(setup.device, config.precision):
             update_bn((to_network_input(images.to(setup.device)) for images, _ in batches), predictor.model)

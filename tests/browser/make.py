@@ -11,7 +11,8 @@ from PIL import Image
 from segapp.base.classes import voc_palette
 from segapp.base.errors import UserError
 from segapp.base.images import write_mask
-from segapp.data.checks.audit import Finding, choose_pictures, find, look_at, verdict
+from segapp.data.checks.audit import Audit, audit
+from segapp.data.checks.findings import Finding
 from segapp.data.dataset import Role, Sample, SegmentationDataset
 from segapp.data.packed_strings import PackedStrings
 from segapp.evaluation.evaluate import Evaluation, evaluate
@@ -111,20 +112,18 @@ def make_pages(root: Path) -> dict[str, Path]:
     write_run_page(runs[0])
     write_comparison(root / "compare.html", [read_run(run) for run in runs], source)
 
-    sets = look_at(train, "train"), look_at(val, "val")
+    audited = audit(train, val)
     many = tuple(f"{EVIL} {index}" for index in range(30))
-    findings = [
-        *find(*sets),
-        Finding("warning", "long", f"{LONG} {UNBROKEN}", EVIL_SCRIPT, len(many), many, (("val", 0),)),
-    ]
+    long = Finding("warning", "long", f"{LONG} {UNBROKEN}", EVIL_SCRIPT, len(many), many, (("val", 0),))
+    result = Audit(audited.train, audited.val, [*audited.findings, long])
     write_audit(
         root / "audit.html",
         title=EVIL,
-        verdict=verdict(*sets, findings),
-        train=sets[0],
-        val=sets[1],
-        findings=findings,
-        samples=choose_pictures(*sets, findings, 6),
+        verdict=result.verdict,
+        train=result.train,
+        val=result.val,
+        findings=result.findings,
+        samples=result.pictures(6),
         palette=voc_palette(),
         provenance=source,
     )

@@ -67,7 +67,7 @@ class FolderConfig(DataOptions):
         mask_files = PackedPaths(self.root, PackedStrings(masks.paths[id] for id in ids))
         name = fingerprinted(f"{title} {split}", ids, image_files)
         return SegmentationDataset(
-            name, classes.names, PackedStrings(ids), image_files, mask_files, classes.read_label
+            name, classes.names, PackedStrings(ids), image_files, mask_files, classes.read_label, classes.background
         )
 
     def _files(self, folder: str, ending: str, not_ending: str = "") -> Files:

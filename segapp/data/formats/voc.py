@@ -15,7 +15,7 @@ from segapp.data.packed_strings import PackedPaths, PackedStrings
 from segapp.data.pairs import OnUnpaired, find_files, read_list, refuse, without_mask
 
 OFFICIAL = frozenset({"train", "val", "trainval", "trainaug", "test"})
-"""Lists whose names say which images they hold; those of others are marked."""
+"""Lists whose names say which images they hold; those of others carry a fingerprint."""
 
 
 class Voc2012Config(DataOptions):
@@ -47,7 +47,7 @@ class Voc2012Config(DataOptions):
 def voc_layout(
     root: Path, split: str, classes: tuple[str, ...], name: str, on_unpaired: OnUnpaired = refuse
 ) -> SegmentationDataset:
-    """One list of a set in VOC's layout; trainaug's masks lie in SegmentationClassAug.
+    """One list of a set in VOC's layout, class 0 its background; trainaug's masks lie in SegmentationClassAug.
 
     A list whose images all lack masks (VOC's test) gives a data set without labels.
 
@@ -73,4 +73,4 @@ def voc_layout(
     mask_files = PackedPaths(root / masks.folder, names, ".png") if has_labels else None
     if split not in OFFICIAL:
         name = fingerprinted(name, ids, image_files)
-    return SegmentationDataset(name, classes, names, image_files, mask_files)
+    return SegmentationDataset(name, classes, names, image_files, mask_files, background=0)

@@ -1,4 +1,4 @@
-"""Whole images from a data set, read by worker processes; everything is picklable, so they may be spawned."""
+"""Reads a data set's whole images by worker processes; everything is picklable, so they may be spawned."""
 
 import signal
 from collections.abc import Sequence

@@ -89,4 +89,4 @@ class CocoConfig(DataOptions):
         name = fingerprinted(name, ids, image_files)
         packed_ids = PackedStrings(ids)
         mask_files = PackedPaths(masks, packed_ids, ".png")
-        return SegmentationDataset(name, classes, packed_ids, image_files, mask_files)
+        return SegmentationDataset(name, classes, packed_ids, image_files, mask_files, background=0)

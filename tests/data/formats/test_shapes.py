@@ -1,13 +1,17 @@
+"""The drawn data set: whole, from its seed alone, and drawn once."""
+
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from segapp.base.classes import voc_palette
+from segapp.base.paths import CONF
 from segapp.data.dataset import Array
 from segapp.data.formats import shapes
-from segapp.data.formats.shapes import SHAPES_CLASSES, make_shapes, scene, things
+from segapp.data.formats.shapes import SHAPES_CLASSES, ShapesConfig, make_shapes, scene, things
 from segapp.data.formats.shapes.scene import draw_scene
 
 TRAIN, VAL, HEIGHT, WIDTH = 16, 4, 96, 120
@@ -112,3 +116,17 @@ def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         make_shapes(tmp_path, train=1, val=1, height=32, width=32, seed=0)
     assert _contents(tmp_path) == {"mine": b"precious"}
+
+
+def test_shapes_are_drawn_once(tmp_path: Path) -> None:
+    values = yaml.safe_load((CONF / "data" / "shapes.yaml").read_text())
+    values |= {"root": tmp_path, "train": 2, "val": 1, "height": 32, "width": 48, "seed": 3}
+    config = ShapesConfig.model_validate(values)
+    images = config.dataset("train").images
+    assert images[0].parent.parent == tmp_path / "v1_2+1_48x32_seed3", "where earlier versions have drawn it"
+    stamp = images[0].stat().st_mtime_ns
+    assert config.dataset("val")[0].image.shape == (32, 48, 3)
+    assert config.dataset("val").background == SHAPES_CLASSES.index("background")
+    assert images[0].stat().st_mtime_ns == stamp
+    other = ShapesConfig.model_validate(values | {"seed": 4}).dataset("train").images
+    assert other[0].read_bytes() != images[0].read_bytes()
