@@ -36,6 +36,7 @@ class Indexed:
         return read_mask(path)
 
 
+@dataclass(eq=False, repr=False)
 class SegmentationDataset:
     """Pairs of image and mask files. Picklable, and small however long: see `segapp.data.packed_strings`.
 
@@ -48,23 +49,13 @@ class SegmentationDataset:
         background: the class that pictures leave uncoloured; None where every class is a thing to be seen.
     """
 
-    def __init__(
-        self,
-        name: str,
-        classes: tuple[str, ...],
-        ids: PackedStrings,
-        images: Sequence[Path],
-        masks: Sequence[Path] | None,
-        read_label: Callable[[Path], Array] = Indexed(),
-        background: int | None = None,
-    ) -> None:
-        self.name = name
-        self.classes = classes
-        self.ids = ids
-        self.images = images
-        self.masks = masks
-        self.read_label = read_label
-        self.background = background
+    name: str
+    classes: tuple[str, ...]
+    ids: PackedStrings
+    images: Sequence[Path]
+    masks: Sequence[Path] | None
+    read_label: Callable[[Path], Array] = Indexed()
+    background: int | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
