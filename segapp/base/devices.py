@@ -33,6 +33,11 @@ def pick_device(name: DeviceName) -> torch.device:
     return torch.device(name)
 
 
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:
     """In which convolutions are computed. Auto: bfloat16 on a GPU that has it, float16 on another, else float32."""
     if precision != "auto":

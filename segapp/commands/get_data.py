@@ -8,7 +8,9 @@ from pathlib import Path
 from segapp.base.config import Config, UserPath
 from segapp.cli import compose_config, read_config
 from segapp.commands.check_data import CheckConfig
-from segapp.data.getting.get import get_coco, get_trainaug, get_voc
+from segapp.data.getting.coco import get_coco
+from segapp.data.getting.sbd import get_trainaug
+from segapp.data.getting.voc import get_voc
 
 
 class GetConfig(Config):

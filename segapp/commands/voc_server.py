@@ -27,7 +27,7 @@ from segapp.cli import output_folder, read_config
 from segapp.commands.eval import check_number
 from segapp.data.dataset import SegmentationDataset, check_size
 from segapp.data.formats.voc import Voc2012Config
-from segapp.data.getting.get import LISTS
+from segapp.data.getting.voc import LISTS
 from segapp.data.options import check_network
 from segapp.inference.open import open_predictor
 from segapp.inference.options import InferenceConfig

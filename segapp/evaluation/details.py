@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from segapp.data.loading.loader import available_cores
+from segapp.base.devices import available_cores
 from segapp.evaluation.bootstrap import Areas, Interval, miou_interval
 from segapp.evaluation.boundary import BoundaryCounts, count_boundaries
 from segapp.evaluation.calibration import Reliability

@@ -11,7 +11,9 @@ from segapp.base.classes import voc_palette
 from segapp.base.drawing import Array, css_colour, legend
 from segapp.base.errors import UserError
 from segapp.base.images import read_image
-from segapp.data.checks.audit import SEVERITIES, AuditedSet, Finding, choose_pictures, verdict
+from segapp.data.checks.audit import Audit
+from segapp.data.checks.findings import SEVERITIES
+from segapp.data.checks.inspection import AuditedSet
 from segapp.data.loading.balance import class_weights
 from segapp.reports.kit import data_uri, render
 from segapp.runs.layout import AUDIT_PAGE
@@ -26,27 +28,19 @@ BINS = 40
 """Widths and heights are told apart in so many steps, so that a plot of any set stays small."""
 
 
-def write_audit(
-    folder: Path,
-    train: AuditedSet,
-    val: AuditedSet,
-    findings: Sequence[Finding],
-    *,
-    samples: int,
-    provenance: Mapping[str, str],
-) -> None:
+def write_audit(folder: Path, audit: Audit, *, samples: int, provenance: Mapping[str, str]) -> None:
     """Writes audit.html into a folder, whole or not at all.
 
     Args:
         samples: how many pictures to show; those that cannot be read are left out.
         provenance: what the result came from (command, versions, date...).
     """
-    palette = voc_palette()
+    palette, train, val, findings = voc_palette(), audit.train, audit.val, audit.findings
     render(
         "audit.html.j2",
         folder / AUDIT_PAGE,
         title=f"Audit of {train.dataset.name} and {val.dataset.name}",
-        verdict=verdict(train, val, findings),
+        verdict=audit.verdict,
         severities=[(each, sum(finding.severity == each for finding in findings)) for each in SEVERITIES],
         sets=(train, val),
         findings=findings,
@@ -54,9 +48,7 @@ def write_audit(
         listed=LISTED,
         rows=_rows(train, val, palette),
         sizes=_sizes((train, val)),
-        samples=[
-            sample for chosen in choose_pictures(train, val, findings, samples) for sample in _sample(*chosen, palette)
-        ],
+        samples=[sample for chosen in audit.pictures(samples) for sample in _sample(*chosen, palette)],
         provenance=provenance,
     )
 

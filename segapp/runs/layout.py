@@ -34,6 +34,9 @@ AUDIT_PAGE = "audit.html"
 COUNTS = "counts"
 """The folder of what an evaluation has counted so far."""
 
+AUDIT = "audit.json"
+AUDIT_PAGE = "audit.html"
+
 
 def is_training_run(folder: Path) -> bool:
     return (folder / METRICS).is_file()

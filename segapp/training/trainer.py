@@ -150,9 +150,9 @@ class Trainer:
             batch_size=self.config.batch_size,
             workers=self.config.workers,
             pin_memory=self.device.type == "cuda",
-            parts=self.config.accumulate,
-            share=self.processes.rank,
-            shares=self.processes.size,
+            accumulation_steps=self.config.accumulate,
+            rank=self.processes.rank,
+            world_size=self.processes.size,
         )
 
     def _update(self, batches: Iterator[MicroBatch]) -> None:
@@ -254,8 +254,8 @@ class Trainer:
                 batch_size=config.batch_size,
                 workers=config.workers,
                 pin_memory=False,
-                share=rank,
-                shares=self.processes.size,
+                rank=rank,
+                world_size=self.processes.size,
             )
             inputs = (normalize(images.to(self.device), self.setup.normalization) for images, _ in batches)
             with autocast(self.device, config.precision):

@@ -11,8 +11,9 @@ from PIL import Image
 from segapp.base.classes import voc_palette
 from segapp.base.errors import UserError
 from segapp.base.images import write_mask
-from segapp.data.checks.audit import Finding, Role, find, look_at
-from segapp.data.dataset import Sample, SegmentationDataset
+from segapp.data.checks.audit import Audit, audit
+from segapp.data.checks.findings import Finding
+from segapp.data.dataset import Role, Sample, SegmentationDataset
 from segapp.data.packed_strings import PackedStrings
 from segapp.evaluation.evaluate import Evaluation, evaluate
 from segapp.inference.prediction import Prediction
@@ -111,13 +112,11 @@ def make_pages(root: Path) -> dict[str, Path]:
     write_run_page(runs[0])
     write_comparison(root / "compare.html", [read_run(run) for run in runs], source)
 
-    sets = look_at(train, "train"), look_at(val, "val")
+    audited = audit(train, val)
     many = tuple(f"{EVIL} {index}" for index in range(30))
-    findings = [
-        *find(*sets),
-        Finding("warning", "long", f"{LONG} {UNBROKEN}", EVIL_SCRIPT, len(many), many, (("val", 0),)),
-    ]
-    write_audit(root, *sets, findings, samples=6, provenance=source)
+    long = Finding("warning", "long", f"{LONG} {UNBROKEN}", EVIL_SCRIPT, len(many), many, (("val", 0),))
+    result = Audit(audited.train, audited.val, [*audited.findings, long])
+    write_audit(root, result, samples=6, provenance=source)
     return {
         "report": root / "results" / "report.html",
         "run": runs[0] / "run.html",

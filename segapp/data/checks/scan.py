@@ -1,4 +1,4 @@
-"""One look at every label before training starts."""
+"""The label scan: counts every mask's pixels by value before training starts, and caches the counts."""
 
 import hashlib
 import logging

@@ -1,6 +1,5 @@
-"""Names that tell whether weights have seen the images they are scored on."""
+"""Splits that share images are known, by their names and by their files."""
 
-import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +7,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from segapp.base.classes import CITYSCAPES_CLASSES
+from segapp.base.classes import CITYSCAPES_CLASSES, VOC_CLASSES
+from segapp.base.errors import UserError
 from segapp.cli import read_config, run_tool
-from segapp.data.checks.splits import fingerprinted, overlapping
+from segapp.data.checks.splits import check_apart, overlapping
+from segapp.data.formats.voc import voc_layout
 from segapp.training.config import TrainConfig
 from segapp.weights.zoo import ZOO
 from tests.folders import folder, make_folder
@@ -18,46 +19,12 @@ from tests.folders import folder, make_folder
 Make = Callable[..., Path]
 
 
-def files(root: Path, *sizes: int) -> list[Path]:
-    root.mkdir(parents=True)
-    paths = [root / f"{index}.jpg" for index in range(len(sizes))]
-    for path, size in zip(paths, sizes, strict=True):
-        path.write_bytes(bytes(size))
-    return paths
-
-
-def test_a_mark_is_of_the_images_alone(tmp_path: Path) -> None:
-    ids, paths = ["0", "1", "2"], files(tmp_path / "a", 5, 6, 7)
-    mark = fingerprinted("x", ids, paths).removeprefix("x ")
-    assert len(mark) == 7
-    assert fingerprinted("another name", ids, paths) == f"another name {mark}"
-    assert fingerprinted("x", ids[::-1], paths[::-1]) == f"x {mark}"
-    assert fingerprinted("x", ids, files(tmp_path / "moved", 5, 6, 7)) == f"x {mark}"
-    others = [
-        fingerprinted("x", ids[:2], paths[:2]),
-        fingerprinted("x", ["0", "1", "3"], paths),
-        fingerprinted("x", ["0", "12"], paths[:2]),
-        fingerprinted("x", ids, files(tmp_path / "numbered alike", 5, 6, 8)),
-    ]
-    assert len({f"x {mark}", *others}) == 5
-
-
-def test_a_mark_of_many_images_in_any_order(tmp_path: Path) -> None:
-    """More than those whose size is looked at."""
-    sizes = [random.Random(0).randrange(1000) for _ in range(100)]
-    pairs = [(path.stem, path) for path in files(tmp_path / "a", *sizes)]
-    name = fingerprinted("x", *zip(*pairs, strict=True))
-    random.Random(1).shuffle(pairs)
-    assert fingerprinted("x", *zip(*pairs, strict=True)) == name
-    assert fingerprinted("x", *zip(*pairs[:99], strict=True)) != name
-
-
 @pytest.mark.parametrize(
     ("split", "seen", "shared"),
     [
         ("pets val #3fa9c1", ["imagenet", "pets train #3fa9c1"], ["pets train #3fa9c1"]),
         ("pets val #3fa9c1", ["pets val #3fa9c2"], []),
-        ("pets val #3fa9c1", ["pets val"], ["pets val"]),  # of a checkpoint from before there were marks
+        ("pets val #3fa9c1", ["pets val"], ["pets val"]),  # of a checkpoint from before there were fingerprints
         ("cityscapes train #3fa9c1", ["imagenet", "cityscapes train"], ["cityscapes train"]),
         ("cityscapes val #3fa9c1", ["imagenet", "cityscapes train"], []),
         ("ade20k training #3fa9c1", ["ade20k train"], ["ade20k train"]),
@@ -66,7 +33,7 @@ def test_a_mark_of_many_images_in_any_order(tmp_path: Path) -> None:
         ("a #b val", ["a #b val"], ["a #b val"]),
     ],
 )
-def test_marks_go_before_names(split: str, seen: list[str], shared: list[str]) -> None:
+def test_fingerprints_go_before_names(split: str, seen: list[str], shared: list[str]) -> None:
     assert overlapping(split, seen) == shared
 
 
@@ -91,7 +58,7 @@ def test_a_folders_splits_are_known_whatever_their_role(tmp_path: Path) -> None:
     assert overlapping(folder(tmp_path / "copy").dataset("train").name, [train.name])
 
 
-def test_vocs_own_lists_keep_their_names_and_others_are_marked(shapes_root: Path, tmp_path: Path) -> None:
+def test_vocs_own_lists_keep_their_names_and_others_have_fingerprints(shapes_root: Path, tmp_path: Path) -> None:
     root = tmp_path / "VOC2012"
     shutil.copytree(shapes_root, root)
     lists = root / "ImageSets" / "Segmentation"
@@ -138,3 +105,15 @@ def test_published_weights_are_known_to_have_seen_the_splits_of_their_data(tmp_p
         dataset = read_config("train", overrides, TrainConfig).data.dataset("val")
         assert dataset.classes == CITYSCAPES_CLASSES
         assert bool(overlapping(dataset.name, seen)) == warns
+
+
+def test_sets_that_share_an_image_are_refused(shapes_root: Path) -> None:
+    train_set = voc_layout(shapes_root, "train", VOC_CLASSES, "voc2012 train")
+    val = voc_layout(shapes_root, "val", VOC_CLASSES, "voc2012 val")
+    both = voc_layout(shapes_root, "trainval", VOC_CLASSES, "voc2012 trainval")
+    check_apart(train_set, val)
+    with pytest.raises(UserError, match=r"4 images are in both voc2012 trainval and voc2012 val, .*000008\.jpg"):
+        check_apart(both, val)
+    roundabout = voc_layout(shapes_root / "JPEGImages" / "..", "val", VOC_CLASSES, "voc2012 val")
+    with pytest.raises(UserError, match="4 images are in both"):
+        check_apart(both, roundabout)

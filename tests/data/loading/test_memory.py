@@ -1,9 +1,8 @@
-"""The order of training images, samples held in memory, and sets that must not share images."""
+"""Samples held in memory."""
 
 import json
 import multiprocessing
 import pickle
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,53 +13,15 @@ from segapp.base.classes import VOC_CLASSES, voc_palette
 from segapp.base.errors import UserError
 from segapp.base.images import write_image, write_mask
 from segapp.cli import read_config
-from segapp.data.checks.splits import check_apart
 from segapp.data.dataset import SegmentationDataset
 from segapp.data.formats.voc import voc_layout
 from segapp.data.loading.crops import TrainingStream, training_batches
 from segapp.data.loading.memory import InMemory
-from segapp.data.loading.sampling import ClassBalanced, Uniform
 from segapp.data.loading.transforms import TransformConfig
 from segapp.training.config import TrainConfig
 from segapp.training.trainer import train
-from tests.data.test_get import make_voc
+from tests.data.getting.samples import make_voc
 from tests.training.test_training import TINY
-
-
-def counts_of(*classes_of_images: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    counts = np.zeros((len(classes_of_images), 256), np.int64)
-    for row, classes in zip(counts, classes_of_images, strict=True):
-        row[list(classes)] = 10
-        row[255] = 3
-    return counts
-
-
-def test_uniform_is_every_image_once() -> None:
-    order = Uniform(100, seed=1)
-    assert sorted(order(0)) == list(range(100))
-    assert list(order(0)) == list(Uniform(100, seed=1)(0))
-    assert list(order(0)) != list(order(1))
-    assert list(order(0)) != list(Uniform(100, seed=2)(0))
-
-
-def test_class_balanced_shows_each_class_alike() -> None:
-    """98 images of class 0 alone, one with 1, one with 2; 3 occurs nowhere: a third of the draws for each class."""
-    counts = counts_of(*[(0,)] * 98, (1,), (2,))
-    order = ClassBalanced(counts, 4, seed=0)
-    drawn = Counter(int(index) for epoch in range(300) for index in order(epoch))
-    assert sum(drawn.values()) == 30_000
-    for image in (98, 99):
-        assert drawn[image] == pytest.approx(10_000, rel=0.05)
-    each = [drawn[image] for image in range(98)]
-    assert sum(each) == pytest.approx(10_000, rel=0.05)
-    assert np.std(each) == pytest.approx(np.sqrt(10_000 / 98), rel=0.3), "among a class's images, all alike"
-
-
-def test_class_balanced_is_a_function_of_the_epoch_and_the_seed() -> None:
-    counts = counts_of((0, 1), (0,), (0,), (2,))
-    assert list(ClassBalanced(counts, 3, seed=5)(7)) == list(ClassBalanced(counts, 3, seed=5)(7))
-    assert any(list(ClassBalanced(counts, 3, 5)(e)) != list(ClassBalanced(counts, 3, 6)(e)) for e in range(5))
-    assert set(ClassBalanced(counts_of((), ()), 3, seed=0)(0)) <= {0, 1}, "nothing but void"
 
 
 @pytest.fixture
@@ -153,15 +114,3 @@ def test_training_from_memory_is_the_same_and_balanced_another(tmp_path: Path) -
     assert losses(tmp_path / "memory", "data.cache=memory") == plain
     assert losses(tmp_path / "balanced", "data.sampler=class_balanced") != plain
     assert losses(tmp_path / "weighted", "loss.class_weights=balanced") != plain
-
-
-def test_sets_that_share_an_image_are_refused(shapes_root: Path) -> None:
-    train_set = voc_layout(shapes_root, "train", VOC_CLASSES, "voc2012 train")
-    val = voc_layout(shapes_root, "val", VOC_CLASSES, "voc2012 val")
-    both = voc_layout(shapes_root, "trainval", VOC_CLASSES, "voc2012 trainval")
-    check_apart(train_set, val)
-    with pytest.raises(UserError, match=r"4 images are in both voc2012 trainval and voc2012 val, .*000008\.jpg"):
-        check_apart(both, val)
-    roundabout = voc_layout(shapes_root / "JPEGImages" / "..", "val", VOC_CLASSES, "voc2012 val")
-    with pytest.raises(UserError, match="4 images are in both"):
-        check_apart(both, roundabout)

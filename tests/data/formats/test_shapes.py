@@ -1,12 +1,18 @@
+"""The drawn data set: whole, from its seed alone, and drawn once."""
+
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from segapp.base.classes import voc_palette
+from segapp.base.paths import CONF
+from segapp.data.dataset import Array
 from segapp.data.formats import shapes
-from segapp.data.formats.shapes import SHAPES_CLASSES, draw_scene, make_shapes
+from segapp.data.formats.shapes import SHAPES_CLASSES, ShapesConfig, make_shapes, scene, things
+from segapp.data.formats.shapes.scene import draw_scene
 
 TRAIN, VAL, HEIGHT, WIDTH = 16, 4, 96, 120
 
@@ -26,7 +32,7 @@ def _ids(root: Path, split: str) -> list[str]:
     return (root / "ImageSets" / "Segmentation" / f"{split}.txt").read_text(encoding="utf-8").split()
 
 
-def _mask(root: Path, name: str) -> shapes.Array:
+def _mask(root: Path, name: str) -> Array:
     return np.array(Image.open(root / "SegmentationClass" / f"{name}.png"))
 
 
@@ -78,13 +84,13 @@ def test_void_parts_the_classes(index: int) -> None:
 def test_touching_objects_of_one_class_are_parted(monkeypatch: pytest.MonkeyPatch) -> None:
     painted: list[int] = []
 
-    def paint(rng: object, canvas: object, owner: shapes.Array, kind: object, identity: int, *rest: object) -> None:
+    def paint(rng: object, canvas: object, owner: Array, kind: object, identity: int, *rest: object) -> None:
         if identity:
             painted.append(identity)
             owner[:, 10 * identity :] = identity
 
-    monkeypatch.setattr(shapes, "_KINDS", shapes._KINDS[:1])
-    monkeypatch.setattr(shapes, "_paint", paint)
+    monkeypatch.setattr(scene, "KINDS", things.KINDS[:1])
+    monkeypatch.setattr(scene, "_paint", paint)
     label = draw_scene(np.random.default_rng(0), 40, 120)[1]
     assert len(painted) >= 3
     expected = np.ones((40, 120), np.uint8)
@@ -110,3 +116,17 @@ def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         make_shapes(tmp_path, train=1, val=1, height=32, width=32, seed=0)
     assert _contents(tmp_path) == {"mine": b"precious"}
+
+
+def test_shapes_are_drawn_once(tmp_path: Path) -> None:
+    values = yaml.safe_load((CONF / "data" / "shapes.yaml").read_text())
+    values |= {"root": tmp_path, "train": 2, "val": 1, "height": 32, "width": 48, "seed": 3}
+    config = ShapesConfig.model_validate(values)
+    images = config.dataset("train").images
+    assert images[0].parent.parent == tmp_path / "v1_2+1_48x32_seed3", "where earlier versions have drawn it"
+    stamp = images[0].stat().st_mtime_ns
+    assert config.dataset("val")[0].image.shape == (32, 48, 3)
+    assert config.dataset("val").background == SHAPES_CLASSES.index("background")
+    assert images[0].stat().st_mtime_ns == stamp
+    other = ShapesConfig.model_validate(values | {"seed": 4}).dataset("train").images
+    assert other[0].read_bytes() != images[0].read_bytes()

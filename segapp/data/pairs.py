@@ -1,4 +1,4 @@
-"""Which mask belongs to which image: by their names, and by lists as people have them."""
+"""Pairs images with their masks: by their names, and by lists as people have them."""
 
 import os
 import posixpath
@@ -97,19 +97,19 @@ def find_files(root: Path, folder: str, *, ending: str = "", not_ending: str = "
         suffix: only this one, as it stands; None: any of a picture.
     """
     before, star, after = os.path.normpath(folder).partition("*")
-    places = {"": before}
+    folders = {"": before}  # by what the ids in them begin with
     if star:
-        places = {f"{path.name}/": f"{before}{path.name}{after}" for path in (root / before).glob("[!.]*")}
+        folders = {f"{path.name}/": f"{before}{path.name}{after}" for path in (root / before).glob("[!.]*")}
     paths: dict[str, str] = {}
     twins: list[Unpaired] = []
-    for prefix, place in places.items():
-        for name in _names(root / place) if (root / place).is_dir() else ():
+    for prefix, inside in folders.items():
+        for name in _names(root / inside) if (root / inside).is_dir() else ():
             stem = name.rpartition(".")[0]
-            is_wanted = is_picture(name) if suffix is None else name.endswith(suffix)
-            if not is_wanted or not stem.endswith(ending) or (not_ending and stem.endswith(not_ending)):
+            fits = is_picture(name) if suffix is None else name.endswith(suffix)
+            if not fits or not stem.endswith(ending) or (not_ending and stem.endswith(not_ending)):
                 continue
             id = prefix + stem.removesuffix(ending)
-            path = name if place == "." else f"{place}/{name}"
+            path = name if inside == "." else f"{inside}/{name}"
             if id in paths:
                 path, twin = sorted((path, paths[id]))
                 twins.append(Unpaired("twin", str(root / twin), f"{path} has the same stem; each needs its own"))

@@ -1,4 +1,4 @@
-"""What most often lies behind masks that do not fit their classes, in words: of one mask, and of many."""
+"""Says what most often lies behind masks that do not fit their classes, and what to do: for one mask, or for many."""
 
 import math
 from collections.abc import Collection
@@ -17,23 +17,24 @@ LIST_THEM = "list them in classes.yaml, or say there what all others become (oth
 
 
 def is_lossy(mask: Path) -> bool:
+    """Whether the file's format changes values when it is saved, by its suffix."""
     return mask.suffix.lower() in (".jpg", ".jpeg")
 
 
 def diagnose_values(
-    found: Collection[int], listed: Collection[int], *, lossy: bool = False, blurred: bool = False
+    values: Collection[int], listed: Collection[int], *, lossy: bool = False, blurred: bool = False
 ) -> str:
-    """Of label values that are not `listed`, and what to do.
+    """The likely reason why masks hold label values that are not `listed`, and what to do.
 
     Args:
-        found: every value of the mask, or of all masks with such values.
+        values: every value of the mask, or of all masks with such values.
         listed: the values of classes and of ignored pixels.
         lossy, blurred: most of these masks are JPEGs, or have mixed edges.
     """
-    values = {*found} - ({IGNORE_INDEX} & {*listed})
-    wrong, classes = values - {*listed}, {*listed} - {IGNORE_INDEX}
+    present = {*values} - ({IGNORE_INDEX} & {*listed})
+    wrong, classes = present - {*listed}, {*listed} - {IGNORE_INDEX}
     top = max(classes, default=0)
-    objects = sorted(values - {0})
+    objects = sorted(present - {0})
     step = math.gcd(*objects)
     if lossy:
         return "JPEG changes values: save masks as PNG"
@@ -41,7 +42,7 @@ def diagnose_values(
         return f"they lie between the labels, at the edges: {BLURRED}"
     if wrong == {0}:
         return "0 often means not labelled: name it as a class, or in ignore"
-    if objects in ([1], [IGNORE_INDEX]) or (0 in values and len(objects) == 1 and wrong != {top + 1}):
+    if objects in ([1], [IGNORE_INDEX]) or (0 in present and len(objects) == 1 and wrong != {top + 1}):
         (value,) = objects
         return f"0 and {value}, a binary mask? classes.yaml can say so: values: {{background: 0, NAME: {value}}}"
     if wrong == {top + 1}:
@@ -59,7 +60,12 @@ def diagnose_values(
 def diagnose_colour(
     mask: Path, colour: tuple[int, int, int], number: int, listed: Collection[tuple[int, int, int]]
 ) -> str:
-    """For the first of a mask's `number` colours that are not `listed`, and what to do."""
+    """The likely reason why a mask holds `number` colours that are not `listed`, and what to do.
+
+    Args:
+        colour: the first of them, (red, green, blue).
+        listed: the colours of classes and of ignored pixels.
+    """
     if is_lossy(mask):
         return "JPEG changes colours: save masks as PNG"
     if colour[::-1] in listed:
