@@ -9,7 +9,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -168,18 +168,14 @@ def read_config(name: str, overrides: Sequence[str], kind: type[C]) -> C:
     Raises:
         UserError: an unknown key, choice or value is named, with the nearest known one.
     """
-    return validate(compose_config(name, overrides, text_keys(kind)), kind)
+    return validate(compose_config(name, overrides, kind), kind)
 
 
-def compose_config(name: str, overrides: Sequence[str], texts: Set[str] = frozenset()) -> dict[str, Any]:
-    """The composed and resolved config as plain data, its keys not yet checked.
-
-    Args:
-        texts: keys whose values are taken as they are typed.
-    """
+def compose_config(name: str, overrides: Sequence[str], kind: type[Config] = Config) -> dict[str, Any]:
+    """The composed and resolved config as plain data, its keys not yet checked; `kind` says which of them take text."""
     GlobalHydra.instance().clear()
     try:
-        overrides = [_quoted(_renamed(each), texts) for each in overrides]
+        overrides = [_quoted(_renamed(each), kind) for each in overrides]
         with initialize_config_dir(str(CONF), version_base="1.3"):
             try:
                 composed = compose(name, overrides)
@@ -216,18 +212,14 @@ def _renamed(override: str) -> str:
     return f"{prefix}{RENAMED[key]}{rest}"
 
 
-def text_keys(kind: Any) -> set[str]:
-    """The keys of a config class that take text or a path: what is typed is taken as it is, whatever Hydra's grammar
-    keeps for itself.
-    """
-    found: set[str] = set()
+def _types(kind: type[Config]) -> Iterator[tuple[str, Any]]:
+    """Every dotted key of a config class, with each type that its value may be of."""
     for name, field in kind.model_fields.items():
         for each in _members(field.annotation):
             if isinstance(each, type) and issubclass(each, Config):
-                found |= {f"{name}.{inner}" for inner in text_keys(each)}
-            elif each in (str, Path):
-                found.add(name)
-    return found
+                yield from ((f"{name}.{inner}", kind_of_it) for inner, kind_of_it in _types(each))
+            else:
+                yield name, each
 
 
 def _members(annotation: Any) -> Iterator[Any]:
@@ -241,13 +233,20 @@ def _members(annotation: Any) -> Iterator[Any]:
         yield annotation
 
 
-def _quoted(override: str, keys: Set[str]) -> str:
+def _quoted(override: str, kind: type[Config]) -> str:
+    """What is typed for text or a path is taken as it is, whatever Hydra's grammar keeps for itself.
+
+    A value in brackets or braces is a list or a mapping where the key may be one, too.
+    """
     key, equals, value = override.partition("=")
-    if not equals or key not in keys or value == "null":
+    types = [each for name, each in _types(kind) if name == key]
+    if not equals or value == "null" or not {str, Path} & {each for each in types if isinstance(each, type)}:
         return override
     if not value:
         raise UserError(f"{key}= has no value; write {key}=null for none")
     if value[0] in "'\"" and value[-1] == value[0]:
+        return override
+    if value[0] in "[{" and any(get_origin(each) in (dict, list, tuple) for each in types):
         return override
     return f"{key}='" + value.replace("'", "\\'") + "'"
 

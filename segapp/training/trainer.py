@@ -23,8 +23,8 @@ from segapp.data.loading.crops import training_batches
 from segapp.evaluation.evaluate import Evaluation
 from segapp.inference.preprocess import normalize
 from segapp.models.flops import forward_flops, matmul_rate
-from segapp.runs.environment import environment
 from segapp.reports.run import write_run_page
+from segapp.runs.environment import environment
 from segapp.runs.layout import BEST, CONFIG, ENVIRONMENT, LOG, PICTURES
 from segapp.runs.metric_logger import MetricLogger
 from segapp.training.checkpoints import CheckpointWriter, to_continue

@@ -24,7 +24,7 @@ from segapp.inference.preprocess import normalize
 from segapp.models.encoders.interface import INCEPTION
 from segapp.models.layers import ConvBN
 from segapp.models.surgery import freeze_bn
-from segapp.runs.layout import checkpoint_folders
+from segapp.runs.layout import CONFIG, checkpoint_folders
 from segapp.training.config import TrainConfig
 from segapp.training.losses import Loss
 from segapp.training.setup import read_data, training_stream
@@ -78,7 +78,7 @@ def read_train_config(overrides: list[str]) -> TrainConfig:
 
 
 def test_resume_keeps_the_runs_config(tmp_path: Path) -> None:
-    save_config(tmp_path, tiny(tmp_path / "data"))
+    save_config(tmp_path / CONFIG, tiny(tmp_path / "data"))
     assert read_train_config([f"resume={tmp_path}", "device=cpu", "log_every=7"]).log_every == 7
     with pytest.raises(UserError, match="iterations=9: a resumed run keeps its config"):
         read_train_config([f"resume={tmp_path}", "iterations=9"])
