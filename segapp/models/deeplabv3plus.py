@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from segapp.base.config import Config
 from segapp.models.encoders.aligned_xception import XCEPTIONS, AlignedXception
 from segapp.models.head import ASPP, Decoder
-from segapp.models.layers import resize
 
 
 class DeepLabV3Plus(nn.Module):
@@ -33,14 +32,14 @@ class DeepLabV3Plus(nn.Module):
         nn.init.trunc_normal_(self.logits.weight, std=0.01, a=-0.02, b=0.02)
         nn.init.zeros_(self.logits.bias)  # type: ignore[arg-type]
 
-    def forward(self, images: Tensor, full_size: bool = False) -> Tensor:
-        """Logits at stride 4 (at the output stride without a decoder), or at H x W if `full_size`."""
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits at stride 4, at the output stride without a decoder."""
         low_level, x = self.encoder(images)
         x = self.aspp(x)
         if self.decoder is not None:
             x = self.decoder(x, low_level)
         logits: Tensor = self.logits(x)
-        return resize(logits, (images.shape[2], images.shape[3])) if full_size else logits
+        return logits
 
 
 class EncoderConfig(Config):
