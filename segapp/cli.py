@@ -172,7 +172,7 @@ def read_config(name: str, overrides: Sequence[str], kind: type[C]) -> C:
 
 
 def compose_config(name: str, overrides: Sequence[str], kind: type[Config] = Config) -> dict[str, Any]:
-    """The composed and resolved config as plain data, its keys not yet checked; `kind` says which of them take text."""
+    """The composed and resolved config as plain data, its keys not yet checked; `kind` says which take text."""
     GlobalHydra.instance().clear()
     try:
         overrides = [_quoted(_renamed(each), kind) for each in overrides]

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
-from segapp import cli
 from segapp.base.config import Config
 from segapp.base.errors import UserError
 from segapp.base.paths import CONF
-from segapp.benchmarks.networks import BenchmarkConfig
+from segapp.benchmarks.infer import InferBenchmarkConfig
+from segapp.benchmarks.loading import LoadingBenchmarkConfig
+from segapp.benchmarks.measures import MeasuresBenchmarkConfig
+from segapp.benchmarks.train import TrainBenchmarkConfig
+from segapp.cli import TOOLS as COMMANDS
 from segapp.cli import guarded, output_folder, read_config, run_tool
 from segapp.commands.check_data import CheckConfig
 from segapp.commands.compare import CompareConfig
@@ -30,7 +33,10 @@ TOOLS: dict[str, type[Config]] = {
     "train": TrainConfig,
     "eval": EvalToolConfig,
     "predict": PredictConfig,
-    "benchmark": BenchmarkConfig,
+    "benchmark_infer": InferBenchmarkConfig,
+    "benchmark_train": TrainBenchmarkConfig,
+    "benchmark_data": LoadingBenchmarkConfig,
+    "benchmark_measures": MeasuresBenchmarkConfig,
     "import_weights": ImportConfig,
     "prepare_data": GetConfig,
     "check_data": CheckConfig,
@@ -127,7 +133,11 @@ def test_options_reach_the_network() -> None:
         ("train", ["seed=99999999999999999999999"], "seed=9+: "),
         ("train", ["output="], "output= has no value; write output=null"),
         ("train", ["+nothing.like.it=1"], r"nothing is no key of this config; --help"),
-        ("benchmark", ["size=[1]"], r"size\.1 has no value"),
+        ("benchmark_infer", ["size=[1]"], r"size\.1 has no value"),
+        ("benchmark_infer", ["optimizer=sgd"], "optimizer is no key of this config"),
+        ("benchmark_train", ["masks=1"], "masks is no key of this config"),
+        ("benchmark_data", ["sample=1"], r"sample is no key of this config; did you mean samples\?"),
+        ("benchmark_measures", ["precision=float32"], "precision is no key of this config"),
         ("eval", ["model=deeplabv3plus_xception"], "model is no key of this config"),
         ("eval", ["eval.clases=[cat]"], r"eval\.clases is no key.*did you mean eval\.classes\?"),
         ("predict", ["save=[masks]"], r"masks is none of mask, overlay"),
@@ -139,7 +149,7 @@ def test_mistakes(tool: str, overrides: list[str], message: str) -> None:
         read_config(tool, overrides, TOOLS[tool])
 
 
-@pytest.mark.parametrize("tool", cli.TOOLS)
+@pytest.mark.parametrize("tool", COMMANDS)
 def test_help_shows_examples_choices_and_values(tool: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_tool(tool, ["--help"]) == 0
     shown = capsys.readouterr().out
