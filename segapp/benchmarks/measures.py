@@ -24,8 +24,7 @@ from segapp.data.dataset import SegmentationDataset
 from segapp.evaluation.boundary import count_boundaries
 from segapp.evaluation.calibration import BINS, ReliabilityHistogram
 from segapp.evaluation.components import count_components
-from segapp.evaluation.confusion import ConfusionMatrix
-from segapp.evaluation.state import areas
+from segapp.evaluation.confusion import ConfusionMatrix, class_areas
 from segapp.inference.geometry import Geometry
 from segapp.inference.options import Whole
 from segapp.inference.predictor import Predictor
@@ -248,7 +247,7 @@ def parts(num_classes: int, widths: Sequence[int], predictor: Predictor) -> dict
         return update
 
     found: dict[Row, Part] = {
-        (MATRIX, OURS): Part(lambda image: areas(matrix.update(image.truth, image.labels)), matrix.compute),
+        (MATRIX, OURS): Part(lambda image: class_areas(matrix.update(image.truth, image.labels)), matrix.compute),
         (LABELS, OURS): Part(read(confidence=False)),
         (LABELS_AND_CONFIDENCE, OURS): Part(read(confidence=True)),
         (CALIBRATION, OURS): Part(

@@ -29,7 +29,7 @@ from segapp.benchmarks.measures import time_measures
 from segapp.cli import compose_config, read_config
 from segapp.data import DataConfig
 from segapp.data.loading.transforms import TransformConfig
-from segapp.evaluation.evaluate import EvalConfig
+from segapp.evaluation.config import EvalConfig
 from segapp.models.deeplabv3plus import ModelConfig
 from segapp.models.flops import Clock, copy_rate, finish, forward_flops, matmul_rate
 from segapp.training.optimizers import OptimizerConfig, build_optimizer

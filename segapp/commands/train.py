@@ -19,8 +19,8 @@ from segapp.base.errors import UserError
 from segapp.base.files import sha256
 from segapp.base.paths import CONF
 from segapp.cli import PARTIAL, output_folder, read_config
-from segapp.commands.eval import EvalToolConfig
 from segapp.commands.resumable import read_resumable
+from segapp.evaluation.config import EvalToolConfig
 from segapp.evaluation.evaluate import Evaluation
 from segapp.reports.results import print_results, write_results
 from segapp.reports.run import write_run_page

@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from segapp.base.classes import IGNORE_INDEX
-from segapp.evaluation.evaluate import Example
+from segapp.evaluation.examples import Example
 from segapp.reports.kit import Array, css_colour, fit, picture
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont

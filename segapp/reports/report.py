@@ -12,7 +12,7 @@ from segapp.evaluation.calibration import Reliability
 from segapp.evaluation.components import AREAS, ComponentCounts
 from segapp.evaluation.confusion import Floats, Scores, mean, ratio
 from segapp.evaluation.details import Details
-from segapp.evaluation.evaluate import Example
+from segapp.evaluation.examples import Example
 from segapp.reports.curves import Chart, Line, chart
 from segapp.reports.grid import legend
 from segapp.reports.kit import Array, css_colour, data_uri, render

@@ -23,7 +23,9 @@ from segapp.base.logs import log_to_file, progress_bar
 from segapp.data.dataset import Sample, SegmentationDataset
 from segapp.data.loading.crops import training_batches
 from segapp.evaluation.colour_table import ColourTable
-from segapp.evaluation.evaluate import Evaluation, by_network, evaluate, show
+from segapp.evaluation.evaluate import Evaluation, evaluate
+from segapp.evaluation.examples import make_examples
+from segapp.evaluation.labellers import by_network
 from segapp.inference.predictor import Prediction, Predictor
 from segapp.models.flops import forward_flops, matmul_rate
 from segapp.reports.grid import picture_grid
@@ -235,7 +237,7 @@ def draw(config: TrainConfig, setup: Setup, output: Path, journal: MetricLogger,
     validation = setup.data.validation
     assert validation is not None
     places = torch.linspace(0, len(validation) - 1, min(config.pictures, len(validation))).long().tolist()
-    examples = show(validation, by_network(setup.predictors[""]), places)
+    examples = make_examples(validation, by_network(setup.predictors[""]), places)
     if examples:
         grid = picture_grid(examples, validation.classes, voc_palette())
         (output / "pictures").mkdir(exist_ok=True)

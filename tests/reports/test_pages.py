@@ -15,12 +15,12 @@ from segapp.base.classes import voc_palette
 from segapp.data.formats.shapes import SHAPES_CLASSES
 from segapp.data.formats.voc import voc_layout
 from segapp.evaluation.confusion import Scores
-from segapp.evaluation.evaluate import Example
+from segapp.evaluation.examples import Example
 from segapp.reports.grid import picture_grid
 from segapp.reports.kit import MAX_SIDE, data_uri, render
 from segapp.reports.report import write_report
 from segapp.reports.results import write_results
-from tests.evaluation.test_evaluation import CONFIG, scored
+from tests.evaluation.test_evaluate import CONFIG, scored
 
 CLASSES = ("road", "<script>alert(1)</script>", "tree & bush", "unseen")
 MATRIX = np.array([[6, 2, 0, 0], [1, 3, 0, 0], [0, 4, 4, 0], [0, 0, 0, 0]])

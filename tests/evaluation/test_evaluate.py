@@ -23,7 +23,8 @@ from segapp.data.formats.shapes import SHAPES_CLASSES, make_shapes
 from segapp.data.formats.voc import voc_layout
 from segapp.evaluation.boundary import count_boundaries
 from segapp.evaluation.components import count_components
-from segapp.evaluation.evaluate import EvalConfig, Evaluation, evaluate
+from segapp.evaluation.config import EvalConfig
+from segapp.evaluation.evaluate import Evaluation, evaluate
 from segapp.evaluation.metrics import metrics
 from segapp.inference.predictor import Prediction
 from segapp.reports.results import write_results
