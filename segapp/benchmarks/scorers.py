@@ -16,8 +16,7 @@ from segapp.benchmarks.made_up import LogitsReader, ScoredImage, content_size
 from segapp.evaluation.boundary import count_boundaries
 from segapp.evaluation.calibration import BINS, ReliabilityHistogram
 from segapp.evaluation.components import count_components
-from segapp.evaluation.confusion import ConfusionMatrix
-from segapp.evaluation.state import areas
+from segapp.evaluation.confusion import ConfusionMatrix, class_areas
 from segapp.inference.geometry import Geometry
 
 OURS, PEER = "segapp", "torchmetrics"
@@ -50,7 +49,7 @@ def new_scorers(num_classes: int, trimap_widths: Sequence[int], reader: LogitsRe
         return lambda image: reader.read(image.pixels, image.logits, confidence=confidence)
 
     return {
-        (MATRIX, OURS): Scorer(lambda image: areas(matrix.update(image.truth, image.labels)), matrix.compute),
+        (MATRIX, OURS): Scorer(lambda image: class_areas(matrix.update(image.truth, image.labels)), matrix.compute),
         (LABELS, OURS): Scorer(read(confidence=False)),
         (LABELS_AND_CONFIDENCE, OURS): Scorer(read(confidence=True)),
         (CALIBRATION, OURS): Scorer(

@@ -15,7 +15,7 @@ from segapp.benchmarks.loading import LoadingBenchmarkConfig, time_loading
 from segapp.benchmarks.measures import MeasuresBenchmarkConfig, time_measures
 from segapp.benchmarks.train import TrainBenchmarkConfig, time_training
 from segapp.cli import compose_config, read_config
-from segapp.evaluation.evaluate import EvalConfig
+from segapp.evaluation.config import EvalConfig
 
 
 def infer(overrides: list[str]) -> None:

@@ -1,7 +1,11 @@
-"""The config of a job that may go on where one was broken off: `resume=DIR`, or `resume=auto output=DIR`."""
+"""A job that may go on where one was broken off: `resume=DIR`, or `resume=auto output=DIR`."""
 
-from collections.abc import Sequence
+import logging
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 import yaml
@@ -9,9 +13,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from segapp.base.config import Config, as_typed, flat
-from segapp.base.errors import UserError
+from segapp.base.distributed import Processes
+from segapp.base.errors import Stopped, UserError
 from segapp.cli import read_config, validate
 from segapp.runs.layout import CONFIG, is_evaluation, is_training_run
+
+log = logging.getLogger(__name__)
 
 C = TypeVar("C", bound=Config)
 
@@ -39,9 +46,7 @@ def read_resumable(tool: str, overrides: Sequence[str], kind: type[C], may_chang
     values = _saved_config(folder)
     odd = sorted(values.keys() ^ kind.model_fields.keys())
     if odd:
-        raise UserError(
-            f"{folder / 'config.yaml'} is of another tool or version, or damaged ({', '.join(odd)}); start anew"
-        )
+        raise UserError(f"{folder / CONFIG} is of another tool or version, or damaged ({', '.join(odd)}); start anew")
     changes = [each for each in overrides if not each.startswith("resume=")]
     for change in changes:
         if change.partition("=")[0] not in may_change:
@@ -68,6 +73,28 @@ def check_unused(folder: Path | None, *, resumable: bool) -> None:
         raise UserError(f"output={folder} is the folder of an evaluation; {goes_on}name another one")
 
 
+@contextmanager
+def resume_hint(output: Path, job: Processes) -> Iterator[None]:
+    """Says, where the work is broken off and no mistake in it is to blame, how it goes on. SIGTERM breaks it off, too.
+
+    Raises:
+        Stopped: by SIGTERM.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except (KeyboardInterrupt, Stopped, OSError, MemoryError, RuntimeError):
+        if job.main and is_evaluation(output):
+            log.warning("what was counted is kept; resume=%s goes on", output)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _saved_config(folder: Path) -> dict[str, Any]:
     """Raises:
     UserError: no run there, or a damaged config.
@@ -81,7 +108,7 @@ def _saved_config(folder: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError):
         values = None
     if not isinstance(values, dict) or not values:
-        raise UserError(f"{folder / 'config.yaml'}: damaged")
+        raise UserError(f"{folder / CONFIG}: damaged")
     return values
 
 

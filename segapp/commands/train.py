@@ -17,13 +17,13 @@ from segapp.base.files import sha256
 from segapp.cli import PARTIAL, output_folder
 from segapp.commands.hints import evaluation_command
 from segapp.commands.resumable import read_resumable
+from segapp.evaluation.colour_table import colour_table_miou
 from segapp.evaluation.evaluate import Evaluation
 from segapp.reports.results import print_results, write_results
 from segapp.reports.run import write_run_page
 from segapp.runs.layout import BEST, CONFIG, ENVIRONMENT, LOG, METRICS, TENSORBOARD, run_weights
 from segapp.training.config import LESS_MEMORY as LESS_MEMORY
 from segapp.training.config import TrainConfig
-from segapp.training.segmentation import colour_table_miou
 from segapp.training.trainer import train
 
 RESUME_MAY_CHANGE = frozenset(
@@ -69,7 +69,7 @@ def report(config: TrainConfig, output: Path, evaluation: Evaluation | None) -> 
     """Writes the report, and prints the figures and what to do next."""
     colour_table = None
     if evaluation is not None:
-        colour_table = colour_table_miou(config) if config.colour_baseline else None
+        colour_table = colour_table_miou(config.data, config.eval, config.workers) if config.colour_baseline else None
         best = output / BEST
         source = {"checkpoint": str(best), "SHA-256": sha256(best), "data": evaluation.dataset}
         write_results(output, evaluation, config.eval, title=config.name, source=source, colour_table=colour_table)

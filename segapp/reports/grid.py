@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from segapp.base.drawing import Array, Font, fit, legend, legend_strip, picture, shorten
-from segapp.evaluation.evaluate import Example
+from segapp.evaluation.examples import Example
 
 COLUMNS = ("image", "truth", "prediction")
 GAP = 10

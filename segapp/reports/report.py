@@ -13,7 +13,8 @@ from segapp.evaluation.calibration import Reliability
 from segapp.evaluation.components import AREAS, ComponentCounts
 from segapp.evaluation.confusion import Floats, Scores, mean, ratio
 from segapp.evaluation.details import Details
-from segapp.evaluation.evaluate import Evaluation, Example
+from segapp.evaluation.evaluate import Evaluation
+from segapp.evaluation.examples import Example
 from segapp.reports.curves import Chart, Line, chart
 from segapp.reports.kit import data_uri, render
 from segapp.runs.layout import CONFIG, REPORT

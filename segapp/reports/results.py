@@ -8,8 +8,9 @@ import numpy as np
 from segapp.base.classes import voc_palette
 from segapp.base.files import write_json
 from segapp.base.images import write_image
+from segapp.evaluation.config import EvalConfig
 from segapp.evaluation.confusion import mean
-from segapp.evaluation.evaluate import EvalConfig, Evaluation
+from segapp.evaluation.evaluate import Evaluation
 from segapp.evaluation.metrics import metrics
 from segapp.reports.grid import picture_grid
 from segapp.reports.numbers import decimal

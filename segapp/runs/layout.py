@@ -29,10 +29,12 @@ PER_CLASS = "per_class.csv"
 PER_IMAGE = "per_image.csv"
 SUMMARY = "results.md"
 AGAINST = "against.json"
-AUDIT = "audit.json"
-AUDIT_PAGE = "audit.html"
+TABLE5 = "table5.json"
+TABLE5_SUMMARY = "table5.md"
 COUNTS = "counts"
 """The folder of what an evaluation has counted so far."""
+COUNTS_FILES = "[0-9]*-[0-9]*.npz"
+"""START-RANK.npz: what a rank has counted since a start, which was after START images."""
 
 AUDIT = "audit.json"
 AUDIT_PAGE = "audit.html"
@@ -44,7 +46,7 @@ def is_training_run(folder: Path) -> bool:
 
 def is_evaluation(folder: Path) -> bool:
     """Whether an evaluation has left what it counted."""
-    return any((folder / COUNTS).rglob("[0-9]*-[0-9]*.npz"))
+    return any((folder / COUNTS).rglob(COUNTS_FILES))
 
 
 def checkpoint_folders(run: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from segapp.base.devices import DeviceName, Precision
 from segapp.data import DataConfig
 from segapp.data.loading.loader import Workers
 from segapp.data.loading.transforms import TransformConfig
-from segapp.evaluation.evaluate import EvalConfig
+from segapp.evaluation.config import EvalConfig
 from segapp.inference.options import InferenceConfig
 from segapp.models.deeplabv3plus import DeepLabV3PlusConfig
 from segapp.training.losses import LossConfig

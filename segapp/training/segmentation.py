@@ -12,10 +12,10 @@ from torch import nn
 from segapp.base.classes import voc_palette
 from segapp.base.distributed import Processes
 from segapp.base.errors import UserError
-from segapp.base.logs import progress_bar
 from segapp.data.dataset import Sample, SegmentationDataset
-from segapp.evaluation.colour_table import ColourTable
-from segapp.evaluation.evaluate import Evaluation, by_network, evaluate, show
+from segapp.evaluation.evaluate import Evaluation, evaluate
+from segapp.evaluation.examples import make_examples
+from segapp.evaluation.labellers import by_network
 from segapp.inference.prediction import Prediction
 from segapp.inference.predictor import Predictor
 from segapp.reports.grid import picture_grid
@@ -92,29 +92,10 @@ class Segmentation:
         assert self.validation is not None
         number = min(self.config.pictures, len(self.validation))
         places = torch.linspace(0, len(self.validation) - 1, number).long().tolist()
-        examples = show(self.validation, by_network(self.predictors[""]), places)
+        examples = make_examples(self.validation, by_network(self.predictors[""]), places)
         return picture_grid(examples, self.validation.classes, voc_palette()) if examples else None
 
     def describe(self, iteration: int, score: float | None) -> CheckpointInfo:
         known = score is not None and math.isfinite(score)  # NaN: validation of nothing but void
         scores = {self.metric.key: score} if known else {}
         return self.description.model_copy(update={"iteration": iteration, "scores": scores})
-
-
-def colour_table_miou(config: TrainConfig) -> float:
-    """The mIoU of a colour look-up table, fitted on the training set, on the validation set."""
-    training_set, validation_set = config.data.dataset("train"), config.data.dataset("val")
-    table = ColourTable(len(training_set.classes))
-    with progress_bar(len(training_set), "fitting the colour table", "image", leave=False) as progress:
-        for index in range(len(training_set)):
-            sample = training_set[index]
-            assert sample.label is not None
-            table.fit(sample.image, sample.label)
-            progress.update()
-
-    def label(samples: Sequence[Sample]) -> list[Prediction | UserError]:
-        return [Prediction(torch.from_numpy(table(sample.image))) for sample in samples]
-
-    return evaluate(
-        validation_set, label, protocol="colour look-up table", config=config.eval.plain, workers=config.workers
-    ).scores.miou

@@ -21,7 +21,7 @@ from segapp.data.loading.crops import TrainingStream
 from segapp.data.loading.memory import InMemory
 from segapp.data.loading.sampling import ClassBalanced, Uniform
 from segapp.data.options import check_network
-from segapp.evaluation.evaluate import check_classes, warn_of_seen
+from segapp.evaluation.checks import check_classes, warn_of_seen
 from segapp.inference.predictor import Predictor
 from segapp.models.deeplabv3plus import DeepLabV3Plus
 from segapp.models.encoders.interface import Normalization

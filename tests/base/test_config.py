@@ -17,13 +17,13 @@ from segapp.cli import TOOLS as COMMANDS
 from segapp.cli import guarded, output_folder, read_config, run_tool
 from segapp.commands.check_data import CheckConfig
 from segapp.commands.compare import CompareConfig
-from segapp.commands.eval import EvalToolConfig
 from segapp.commands.get_data import GetConfig
 from segapp.commands.hints import evaluation_command
 from segapp.commands.import_weights import ImportConfig
 from segapp.commands.predict import PredictConfig
-from segapp.commands.voc_server import ServerConfig
 from segapp.data.formats.voc import Voc2012Config
+from segapp.evaluation.config import EvalToolConfig
+from segapp.evaluation.voc_server import ServerConfig
 from segapp.models.deeplabv3plus import DeepLabV3PlusConfig
 from segapp.training.config import TrainConfig
 from segapp.training.optimizers import SGDConfig

@@ -22,7 +22,7 @@ from segapp.reports.compare import write_comparison
 from segapp.reports.results import write_results
 from segapp.reports.run import write_run_page
 from segapp.runs.history import read_run
-from tests.evaluation.test_evaluation import CONFIG
+from tests.evaluation.test_evaluate import CONFIG
 from tests.training_runs import make_run, train_line, val_line
 
 EVIL = "<img src=x onerror=document.attacked=1>"

@@ -16,7 +16,7 @@ import segapp
 from segapp.base.errors import UserError
 from segapp.base.images import read_mask, write_image
 from segapp.cli import read_config, run_tool
-from segapp.commands.eval import EvalToolConfig
+from segapp.evaluation.config import EvalToolConfig
 from segapp.inference import geometry as scores_module
 from segapp.inference import predictor as predictor_module
 from segapp.inference.geometry import Geometry

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from segapp.evaluation.evaluate import Example
+from segapp.evaluation.examples import Example
 
 CLASSES = ("road", "<script>alert(1)</script>", "tree & bush", "unseen")
 RED, GREEN = (128, 0, 0), (0, 128, 0)  # VOC's colours 1 and 2

@@ -15,7 +15,7 @@ from segapp.evaluation.evaluate import Evaluation
 from segapp.reports.kit import render
 from segapp.reports.report import Metric, write_report
 from segapp.reports.results import write_results
-from tests.evaluation.test_evaluation import CONFIG, scored
+from tests.evaluation.test_evaluate import CONFIG, scored
 from tests.pages import Page
 from tests.reports.examples import CLASSES, GREEN, RED, example
 

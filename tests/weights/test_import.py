@@ -20,7 +20,7 @@ from torch import Tensor
 from segapp.base.classes import VOC_CLASSES
 from segapp.base.errors import UserError
 from segapp.cli import read_config, run_tool
-from segapp.commands.eval import EvalToolConfig
+from segapp.evaluation.config import EvalToolConfig
 from segapp.training.config import TrainConfig
 from segapp.weights.checkpoint import CheckpointInfo, load_model, read_info
 from segapp.weights.sources.common import WeightsMetadata

@@ -23,7 +23,8 @@ from segapp.data.formats.shapes import SHAPES_CLASSES, make_shapes
 from segapp.data.formats.voc import voc_layout
 from segapp.evaluation.boundary import count_boundaries
 from segapp.evaluation.components import count_components
-from segapp.evaluation.evaluate import EvalConfig, Evaluation, evaluate
+from segapp.evaluation.config import EvalConfig
+from segapp.evaluation.evaluate import Evaluation, evaluate
 from segapp.evaluation.metrics import metrics
 from segapp.inference.prediction import Prediction
 from segapp.reports.results import write_results
@@ -89,11 +90,11 @@ def test_counts_are_those_of_a_slow_loop(dataset: SegmentationDataset, evaluatio
     assert len(samples) < len(dataset) == len(samples) + len(evaluation.problems)
     intersection, union = np.zeros(len(dataset.classes)), np.zeros(len(dataset.classes))
     for sample in samples:
-        truth, found = sample.label, guess(sample)
+        truth, prediction = sample.label, guess(sample)
         assert truth is not None
         for index in range(len(dataset.classes)):
-            intersection[index] += ((truth == index) & (found == index)).sum()
-            union[index] += (((truth == index) | (found == index)) & (truth != 255)).sum()
+            intersection[index] += ((truth == index) & (prediction == index)).sum()
+            union[index] += (((truth == index) | (prediction == index)) & (truth != 255)).sum()
     assert evaluation.scores.miou == pytest.approx(np.mean(intersection[union > 0] / union[union > 0]), abs=1e-12)
 
     details = evaluation.details
@@ -130,7 +131,7 @@ def test_more_processes_than_images(dataset: SegmentationDataset, evaluation: Ev
 def test_measures_by_class_equal_torchmetrics(dataset: SegmentationDataset, evaluation: Evaluation) -> None:
     samples = right_ones(dataset)
     truth = torch.from_numpy(np.stack([sample.label for sample in samples if sample.label is not None])).long()
-    found = torch.from_numpy(np.stack([guess(sample) for sample in samples])).long()
+    predictions = torch.from_numpy(np.stack([guess(sample) for sample in samples])).long()
     values = metrics(evaluation, CONFIG)
     number = len(dataset.classes)
     for key, measure in (
@@ -138,7 +139,7 @@ def test_measures_by_class_equal_torchmetrics(dataset: SegmentationDataset, eval
         ("precision", multiclass_precision),
         ("dice", multiclass_f1_score),
     ):
-        expected = measure(found, truth, number, average="none", ignore_index=255).numpy()
+        expected = measure(predictions, truth, number, average="none", ignore_index=255).numpy()
         counted = list(values[f"per_class_{key}"].values())
         assert [value or 0 for value in counted] == pytest.approx(expected.tolist(), abs=1e-6)
     for key in ("dice", "precision"):
@@ -241,13 +242,13 @@ def test_examples_of_large_images_are_reduced(tmp_path: Path) -> None:
         labelled.extend(sample.id for sample in samples)
         return [Prediction(torch.from_numpy(guess(sample))) for sample in samples]
 
-    found = evaluate(large, once, protocol="", config=CONFIG, workers=0)
+    scored_large = evaluate(large, once, protocol="", config=CONFIG, workers=0)
     assert len(labelled) == 2, "once to count, and once to show, whatever it is an example of"
-    assert len(found.worst) == 3
-    for shown in (*found.examples, *found.worst.values()):
-        assert shown.image.shape == (512, 1024, 3)
-        assert shown.truth.shape == shown.prediction.shape == (512, 1024)
-        assert shown.per_class_iou == pytest.approx(found.scores.per_class_iou, nan_ok=True)
-        assert shown.miou == pytest.approx(found.scores.miou)
-        assert shown.image.mean() == pytest.approx(large[0].image.mean(), abs=1)
-        assert set(np.unique(shown.truth)) <= {*range(len(large.classes)), 255}
+    assert len(scored_large.worst) == 3
+    for example in (*scored_large.examples, *scored_large.worst.values()):
+        assert example.image.shape == (512, 1024, 3)
+        assert example.truth.shape == example.prediction.shape == (512, 1024)
+        assert example.per_class_iou == pytest.approx(scored_large.scores.per_class_iou, nan_ok=True)
+        assert example.miou == pytest.approx(scored_large.scores.miou)
+        assert example.image.mean() == pytest.approx(large[0].image.mean(), abs=1)
+        assert set(np.unique(example.truth)) <= {*range(len(large.classes)), 255}
