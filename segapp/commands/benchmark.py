@@ -9,12 +9,12 @@ uv run --with segmentation-models-pytorch python tools/benchmark.py infer size=[
 
 from collections.abc import Callable
 
+from segapp.base.compose import compose_config, read_config
 from segapp.base.errors import UserError
 from segapp.benchmarks.infer import InferBenchmarkConfig, time_inference
 from segapp.benchmarks.loading import LoadingBenchmarkConfig, time_loading
 from segapp.benchmarks.measures import MeasuresBenchmarkConfig, time_measures
 from segapp.benchmarks.train import TrainBenchmarkConfig, time_training
-from segapp.cli import compose_config, read_config
 from segapp.evaluation.config import EvalConfig
 
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from pydantic import Field
 
+from segapp.base.compose import read_config
 from segapp.base.config import Config, UserPath, save_config
 from segapp.base.files import write_json
-from segapp.cli import PARTIAL, output_folder, read_config
+from segapp.cli import PARTIAL, output_folder
 from segapp.data import DataConfig
 from segapp.data.checks.audit import audit
 from segapp.data.checks.findings import UNPAIRED

@@ -8,10 +8,11 @@ python tools/compare.py runs/train/ONE latest                       and the run 
 import logging
 import shlex
 
+from segapp.base.compose import read_config
 from segapp.base.config import Config, UserPath
 from segapp.base.errors import UserError
 from segapp.base.files import output_parent
-from segapp.cli import output_folder, read_config
+from segapp.cli import output_folder
 from segapp.commands.inputs import find_runs, split_arguments
 from segapp.reports.compare import MOST, write_comparison
 from segapp.runs.environment import environment

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from segapp.base.compose import compose_config, read_config
 from segapp.base.config import Config, UserPath
-from segapp.cli import compose_config, read_config
 from segapp.commands.check_data import CheckConfig
 from segapp.data.getting.coco import get_coco
 from segapp.data.getting.sbd import get_trainaug

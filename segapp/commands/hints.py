@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from segapp.base.compose import choices, compose_config
 from segapp.base.config import flat
-from segapp.cli import choices, compose_config
 from segapp.data import DataConfig
 from segapp.inference.options import InferenceConfig
 from segapp.training.config import TrainConfig

@@ -13,10 +13,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from segapp.base.compose import read_config
 from segapp.base.config import Config, UserPath, Words, as_typed
 from segapp.base.errors import UserError
 from segapp.base.files import output_parent
-from segapp.cli import read_config
 from segapp.data.formats.classes_file import read_classes
 from segapp.weights.find import LATEST, find_weights, metadata_of
 from segapp.weights.sources.common import WeightsMetadata

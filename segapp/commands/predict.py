@@ -15,11 +15,12 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from segapp.base.compose import read_config
 from segapp.base.config import Config, UserPath, Words, save_config
 from segapp.base.devices import DeviceName, Precision
 from segapp.base.errors import UserError
 from segapp.base.images import MAX_PIXELS
-from segapp.cli import PARTIAL, output_folder, read_config
+from segapp.cli import PARTIAL, output_folder
 from segapp.commands.inputs import find_images, split_arguments
 from segapp.commands.resumable import check_unused
 from segapp.evaluation.label_folder import PIXELS_ALONE, LabelFolder

@@ -12,10 +12,10 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from segapp.base.compose import read_config, upgraded, validate
 from segapp.base.config import Config, as_typed, flat
 from segapp.base.distributed import Processes
 from segapp.base.errors import Stopped, UserError
-from segapp.cli import read_config, validate
 from segapp.runs.layout import CONFIG, is_evaluation, is_training_run
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def read_resumable(tool: str, overrides: Sequence[str], kind: type[C], may_chang
     if resume in ("null", "auto"):
         config = read_config(tool, overrides, kind)
         if resume == "auto":
-            _check_same(config.model_dump(mode="json"), may_change)
+            _check_same(config, may_change)
         return config
     folder = as_typed(resume)
     if tool == "eval" and is_training_run(folder):
@@ -109,20 +109,24 @@ def _saved_config(folder: Path) -> dict[str, Any]:
         values = None
     if not isinstance(values, dict) or not values:
         raise UserError(f"{folder / CONFIG}: damaged")
-    return values
+    return upgraded(values)
 
 
-def _check_same(config: dict[str, Any], may_change: frozenset[str]) -> None:
+def _check_same(config: C, may_change: frozenset[str]) -> None:
     """Raises:
     UserError: output=DIR holds a run of another config, or no run but other files.
     """
-    folder = Path(config["output"])
+    here = config.model_dump(mode="json")
+    folder = Path(here["output"])
     present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if CONFIG not in present:
         if present - {path.name for path in folder.glob(".*")}:  # of a write that was cut off
             raise UserError(f"output={folder} holds files, but no run; name another folder")
         return
-    here, there = flat(config), flat(_saved_config(folder))
+    there = _saved_config(folder)
+    if there.keys() == here.keys():
+        there = validate(there, type(config)).model_dump(mode="json")  # with what has a default since
+    here, there = flat(here), flat(there)
     for key in sorted((here.keys() | there.keys()) - may_change - {"resume", "output"}):
         if here.get(key) != there.get(key):
             raise UserError(

@@ -5,7 +5,8 @@ python tools/voc_server.py checkpoint=runs/train/RUN output=DIR competition=comp
 python tools/voc_server.py predictions=DIR                             checks and packs masks that are there
 """
 
-from segapp.cli import output_folder, read_config
+from segapp.base.compose import read_config
+from segapp.cli import output_folder
 from segapp.evaluation.voc_server import ARCHIVE, ServerConfig, make_archive, open_split
 
 LESS_MEMORY = "take a smaller canvas with inference"

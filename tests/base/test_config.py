@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from segapp.base.compose import read_config
 from segapp.base.config import Config
 from segapp.base.errors import UserError
 from segapp.base.paths import CONF
@@ -14,7 +15,7 @@ from segapp.benchmarks.loading import LoadingBenchmarkConfig
 from segapp.benchmarks.measures import MeasuresBenchmarkConfig
 from segapp.benchmarks.train import TrainBenchmarkConfig
 from segapp.cli import TOOLS as COMMANDS
-from segapp.cli import guarded, output_folder, read_config, run_tool
+from segapp.cli import guarded, output_folder, run_tool
 from segapp.commands.check_data import CheckConfig
 from segapp.commands.compare import CompareConfig
 from segapp.commands.get_data import GetConfig
@@ -260,5 +261,5 @@ def test_a_run_names_the_command_that_evaluates_it_on_its_data(overrides: list[s
     assert command == f"uv run python tools/eval.py checkpoint=/run {expected}"
     evaluated = read_config("eval", shlex.split(command)[5:], EvalToolConfig)
     assert evaluated.data.model_dump() | {"cache": 0} == config.data.model_dump() | {"cache": 0}
-    assert evaluated.inference.resolved(config.inference.side) == config.inference  # type: ignore[arg-type]
+    assert evaluated.inference.resolved(config.inference.side) == config.inference
     assert evaluated.precision == config.precision

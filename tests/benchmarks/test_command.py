@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from segapp.base.compose import read_config
 from segapp.benchmarks.infer import InferBenchmarkConfig
 from segapp.benchmarks.train import TrainBenchmarkConfig
-from segapp.cli import read_config, run_tool
+from segapp.cli import run_tool
 from tests.benchmarks.tables import MEASURES, TINY, Capture
 
 

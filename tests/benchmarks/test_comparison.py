@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import segapp.benchmarks.comparison
+from segapp.base.compose import read_config
 from segapp.benchmarks.comparison import peak_of_a_process
 from segapp.benchmarks.contenders import CONTENDERS
 from segapp.benchmarks.train import TrainBenchmarkConfig, prepare_training
-from segapp.cli import read_config, run_tool
+from segapp.cli import run_tool
 from segapp.models.flops import forward_flops
 from segapp.models.layers import resize
 from tests.benchmarks.tables import TINY, Capture, number, tables

@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from segapp.base.compose import read_config
 from segapp.benchmarks.contenders import CONTENDERS
 from segapp.benchmarks.infer import InferBenchmarkConfig, prepare_inference
 from segapp.benchmarks.layers import LayerTime, OperatorRecorder, profile_layers
 from segapp.benchmarks.train import TrainBenchmarkConfig, prepare_training
-from segapp.cli import read_config
 from segapp.models.flops import forward_flops
 from tests.benchmarks.tables import CPU
 

@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 
 import segapp.benchmarks.scorers
+from segapp.base.compose import read_config
 from segapp.base.errors import UserError
 from segapp.benchmarks.made_up import make_up
 from segapp.benchmarks.measures import MeasuresBenchmarkConfig, check, network_passes, one_round, time_measures
 from segapp.benchmarks.scorers import CALIBRATION, MATRIX, OURS, class_scores, new_scorers
-from segapp.cli import read_config, run_tool
+from segapp.cli import run_tool
 from segapp.data.dataset import SegmentationDataset
 from segapp.data.packed_strings import PackedStrings
 from segapp.evaluation.confusion import Scores

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segapp.base.compose import read_config
 from segapp.base.errors import UserError
-from segapp.cli import read_config, run_tool
+from segapp.cli import run_tool
 from segapp.data.dataset import Role
 from segapp.training.config import TrainConfig
 from tests.folders import folder, make_folder

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from segapp.base.compose import read_config
 from segapp.base.paths import runs_folder
-from segapp.cli import read_config
 from segapp.commands.compare import CompareConfig
 from segapp.reports.compare import MOST
 from tests.pages import Page

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import segapp
+from segapp.base.compose import read_config
 from segapp.base.errors import UserError
 from segapp.base.images import read_mask, write_image
-from segapp.cli import read_config, run_tool
+from segapp.cli import run_tool
 from segapp.evaluation.config import EvalToolConfig
 from segapp.inference import geometry as scores_module
 from segapp.inference import predictor as predictor_module

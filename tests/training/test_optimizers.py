@@ -15,9 +15,9 @@ from torch.optim.lr_scheduler import (
     PolynomialLR,
 )
 
+from segapp.base.compose import compose_config, validate
 from segapp.base.config import Config
 from segapp.base.errors import UserError
-from segapp.cli import compose_config, validate
 from segapp.training.optimizers import AdamWConfig, OptimizerConfig, SGDConfig, build_optimizer
 from segapp.training.schedules import ScheduleConfig, lr_factor
 from tests.networks import small

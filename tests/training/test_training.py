@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from segapp.base.classes import IGNORE_INDEX, voc_palette
+from segapp.base.compose import read_config
 from segapp.base.config import save_config
 from segapp.base.distributed import ALONE
 from segapp.base.errors import UserError
 from segapp.base.images import write_mask
-from segapp.cli import read_config
 from segapp.commands.resumable import read_resumable
 from segapp.commands.train import RESUME_MAY_CHANGE
 from segapp.data.loading.crops import training_batches

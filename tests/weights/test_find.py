@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 from segapp.base import download
 from segapp.base.cache import cache_folder
 from segapp.base.classes import VOC_CLASSES
+from segapp.base.compose import read_config
 from segapp.base.errors import UserError
-from segapp.cli import read_config, run_tool
+from segapp.cli import run_tool
 from segapp.data.checks.splits import overlapping
 from segapp.data.formats.shapes import SHAPES_CLASSES
 from segapp.models.classifier import ClassifierConfig

@@ -18,8 +18,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from segapp.base.classes import VOC_CLASSES
+from segapp.base.compose import read_config
 from segapp.base.errors import UserError
-from segapp.cli import read_config, run_tool
+from segapp.cli import run_tool
 from segapp.evaluation.config import EvalToolConfig
 from segapp.training.config import TrainConfig
 from segapp.weights.checkpoint import CheckpointInfo, load_model, read_info

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from segapp.base.classes import CITYSCAPES_CLASSES, VOC_CLASSES
+from segapp.base.compose import read_config
 from segapp.base.errors import UserError
-from segapp.cli import read_config, run_tool
+from segapp.cli import run_tool
 from segapp.data.checks.splits import check_apart, overlapping
 from segapp.data.formats.voc import voc_layout
 from segapp.training.config import TrainConfig

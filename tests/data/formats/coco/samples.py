@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from segapp.cli import read_config
+from segapp.base.compose import read_config
 from segapp.data.dataset import SegmentationDataset
 from segapp.data.formats.coco import CocoConfig
 from segapp.training.config import TrainConfig
