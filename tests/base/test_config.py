@@ -261,5 +261,5 @@ def test_a_run_names_the_command_that_evaluates_it_on_its_data(overrides: list[s
     assert command == f"uv run python tools/eval.py checkpoint=/run {expected}"
     evaluated = read_config("eval", shlex.split(command)[5:], EvalToolConfig)
     assert evaluated.data.model_dump() | {"cache": 0} == config.data.model_dump() | {"cache": 0}
-    assert evaluated.inference.resolved(config.inference.side) == config.inference
+    assert evaluated.inference.resolved(config.inference.side) == config.inference  # type: ignore[arg-type]
     assert evaluated.precision == config.precision
