@@ -7,6 +7,7 @@ from pathlib import Path
 
 from segapp.base.compose import compose_config, read_config
 from segapp.base.config import Config, UserPath
+from segapp.base.paths import as_invoked
 from segapp.commands.check_data import CheckConfig
 from segapp.data.getting.coco import get_coco
 from segapp.data.getting.sbd import get_trainaug
@@ -25,7 +26,9 @@ def get_data(data: str, get: Callable[..., None], after: str, overrides: list[st
     config = read_config("prepare_data", overrides, GetConfig)
     root = config.root or Path(compose_config("check_data", [f"data={data}"])["data"]["root"])
     get(root, offline=config.offline)
-    print(f"{root} has it; next: uv run python tools/prepare_data.py {after.format(shlex.quote(str(root)))}")
+    print(
+        as_invoked(f"{root} has it; next: uv run python tools/prepare_data.py {after.format(shlex.quote(str(root)))}")
+    )
     return 0
 
 

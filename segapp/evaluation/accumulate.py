@@ -64,11 +64,11 @@ def accumulate(
     scored = processes.from_main(np.empty(0, np.int64) if before is None else before[0].indices)
     if len(scored):
         log.info("going on after %d of %d images", len(scored), len(dataset))
-    indices = np.setdiff1d(np.arange(len(dataset)), scored)[processes.rank :: processes.size].tolist()
+    indices = np.setdiff1d(np.arange(len(dataset)), scored)[processes.rank :: processes.world_size].tolist()
     remaining = iter(indices)
     with ExitStack() as stack:
         accumulators = [_Accumulator(num_classes, trimap_widths, device, stack) for _ in range(labellers)]
-        done = len(scored) // processes.size
+        done = len(scored) // processes.world_size
         progress = stack.enter_context(progress_bar(done + len(indices), description, "image", done=done, leave=False))
         written, took = time.monotonic(), 0.0
         for items in whole_images(dataset, indices, batch_size=batch_size, workers=workers):

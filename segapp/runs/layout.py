@@ -1,6 +1,9 @@
 """Every file name of a run's folder, once."""
 
+import shutil
 from pathlib import Path
+
+from segapp.base.errors import UserError
 
 CONFIG = "config.yaml"
 """The resolved config; whoever makes the folder writes it."""
@@ -59,3 +62,20 @@ def run_weights(folder: Path) -> Path | None:
     """The best network in a run's folder, or else its newest; that in one of its checkpoint folders."""
     candidates = (folder / BEST, *(each / WEIGHTS for each in reversed(checkpoint_folders(folder))), folder / WEIGHTS)
     return next((path for path in candidates if path.is_file()), None)
+
+
+LEFTOVERS = {CONFIG, ENVIRONMENT, LOG, METRICS, TENSORBOARD}
+"""What a run that ended before its first checkpoint leaves: nothing that anyone could want."""
+
+
+def clear_unstarted(folder: Path) -> None:
+    """Removes the folder of a run that never came to a checkpoint.
+
+    Raises:
+        UserError: it holds anything else; a file of the user's own that has one of those names is safe, too.
+    """
+    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if present == LEFTOVERS:
+        shutil.rmtree(folder)
+    elif present:
+        raise UserError(f"output={folder} holds files already; name another folder, or resume={folder}")

@@ -76,3 +76,26 @@ class TrainConfig(Config):
         if self.validate_every is None and self.colour_baseline:
             raise ValueError("colour_baseline is scored in validation; validate_every=null has none")
         return self
+
+
+RESUME_MAY_CHANGE = frozenset(
+    {
+        "data.root",
+        "data.cache",
+        "accumulate",
+        "compile",
+        "activation_checkpointing",
+        "eval.batch_size",
+        "eval.examples",
+        "colour_baseline",
+        "device",
+        "workers",
+        "log_every",
+        "validate_every",
+        "save_every",
+        "keep",
+        "pictures",
+        "offline",
+    }
+)
+"""Keys that do not change what a run computes, but for rounding, and for BN where a micro-batch has other images."""

@@ -97,10 +97,10 @@ def prepare(config: TrainConfig, output: Path, processes: Processes) -> Setup:
         checkpoint_activations(model.encoder.blocks)
     if config.batch_norm == "frozen":
         freeze_bn(model)
-    elif processes.size > 1 and device.type == "cuda":
+    elif processes.world_size > 1 and device.type == "cuda":
         # In place; torch has none for CPUs.
         nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-        images_at_once *= processes.size
+        images_at_once *= processes.world_size
 
     def predictor_of(network: nn.Module) -> Predictor:
         assert isinstance(network, DeepLabV3Plus)
@@ -226,14 +226,14 @@ def micro_batch_size(config: TrainConfig, processes: Processes) -> int:
     Raises:
         UserError: the batch cannot be divided so.
     """
-    shares = processes.size * config.accumulate
+    shares = processes.world_size * config.accumulate
     if config.batch_size % shares:
         whole = max(shares, config.batch_size // shares * shares)
         raise UserError(
-            f"batch_size={config.batch_size} cannot be divided among {processes.size} processes with "
+            f"batch_size={config.batch_size} cannot be divided among {processes.world_size} processes with "
             f"accumulate={config.accumulate}; take batch_size={whole}"
         )
-    if config.recompute_bn and config.batch_size == processes.size:
+    if config.recompute_bn and config.batch_size == processes.world_size:
         raise UserError("recompute_bn needs at least 2 images a process: BN of one value a channel has no variance")
     return config.batch_size // shares
 

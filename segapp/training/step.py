@@ -61,7 +61,7 @@ class TrainStep:
             device.type, enabled=compute_dtype(device, config.precision) == torch.float16
         )
         network: nn.Module = torch.compile(model) if config.compile else model  # type: ignore[assignment]
-        if processes.size > 1:
+        if processes.world_size > 1:
             network = DistributedDataParallel(network, [processes.local_rank] if device.type == "cuda" else None)
         self._network = network
         self.reset()
@@ -89,7 +89,7 @@ class TrainStep:
                     logits = self._network(normalize(images, self._normalization))
                 loss = self._loss(logits, labels, counts)
                 # DistributedDataParallel averages the processes' gradients; theirs are to be added up.
-                self._scaler.scale(loss * processes.size).backward()  # type: ignore[no-untyped-call]
+                self._scaler.scale(loss * processes.world_size).backward()  # type: ignore[no-untyped-call]
             self._losses += loss.detach()
         if config.optimizer.clip_norm is not None:
             self._scaler.unscale_(self.optimizer)

@@ -69,14 +69,14 @@ class Trainer:
         self.task, self.train_step, self.device = setup.task, setup.train_step, setup.device
         crop = config.transform.crop
         self._flops = 3 * forward_flops(self.train_step.model, (1, 3, crop, crop))  # an image's, forward and backward
-        self._limit = processes.size * matmul_rate(self.device, compute_dtype(self.device, config.precision))
+        self._limit = processes.world_size * matmul_rate(self.device, compute_dtype(self.device, config.precision))
         if processes.main:
             save_config(output / CONFIG, config)
             log_to_file(output / LOG)
             write_json(output / ENVIRONMENT, facts(config, setup, processes))
         for line in setup.remarks:
             log.info(line)
-        where = f"{processes.size} x {self.device}" if processes.size > 1 else self.device
+        where = f"{processes.world_size} x {self.device}" if processes.world_size > 1 else self.device
         log.info("training on %s into %s", where, output)
         for line in setup.beginning:
             log.info(line)
@@ -152,7 +152,7 @@ class Trainer:
             pin_memory=self.device.type == "cuda",
             accumulation_steps=self.config.accumulate,
             rank=self.processes.rank,
-            world_size=self.processes.size,
+            world_size=self.processes.world_size,
         )
 
     def _update(self, batches: Iterator[MicroBatch]) -> None:
@@ -255,7 +255,7 @@ class Trainer:
                 workers=config.workers,
                 pin_memory=False,
                 rank=rank,
-                world_size=self.processes.size,
+                world_size=self.processes.world_size,
             )
             inputs = (normalize(images.to(self.device), self.setup.normalization) for images, _ in batches)
             with autocast(self.device, config.precision):
@@ -296,7 +296,7 @@ def facts(config: TrainConfig, setup: Setup, processes: Processes) -> dict[str, 
         **environment(),
         "device": str(setup.device),
         "precision": str(compute_dtype(setup.device, config.precision)).removeprefix("torch."),
-        "processes": processes.size,
+        "processes": processes.world_size,
         "parameters": sum(each.numel() for each in setup.train_step.model.parameters()),
         "metric": setup.task.metric.key,
         "metric_title": setup.task.metric.title,

@@ -266,10 +266,10 @@ def start_from(path: Path, model: DeepLabV3Plus, classes: tuple[str, ...]) -> tu
     info = read_network_info(path)
     expected = model.state_dict()
     keeps = len(info.classes) == len(classes)
-    wanted = expected if keeps else {name: each for name, each in expected.items() if not name.startswith(LOGITS)}
+    needed = expected if keeps else {name: each for name, each in expected.items() if not name.startswith(LOGITS)}
     weights = read_weights(
         path,
-        wanted,
+        needed,
         lambda name: None if name.startswith(LOGITS) and not keeps else name,
         remedy=f"it is {_encoder_of(info)}; set model= as it was trained",
     )

@@ -44,7 +44,7 @@ class Thread(Processes):
         assert self.together is not None
         self.shared[self.rank] = value
         self.together.wait()
-        values = [self.shared[rank] for rank in range(self.size)]
+        values = [self.shared[rank] for rank in range(self.world_size)]
         self.together.wait()
         return values
 

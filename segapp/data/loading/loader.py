@@ -10,7 +10,7 @@ from pydantic import Field
 from torch.utils.data import DataLoader, Dataset
 
 from segapp.base.devices import available_cores
-from segapp.base.distributed import local_size
+from segapp.base.distributed import local_world_size
 from segapp.base.errors import UserError
 from segapp.data.dataset import Sample, SegmentationDataset
 
@@ -53,7 +53,7 @@ def worker_count(workers: Workers) -> int:
     """How many loading processes `workers` means here."""
     if workers != "auto":
         return workers
-    cores = available_cores() // local_size()
+    cores = available_cores() // local_world_size()
     return 0 if cores < 3 else min(cores, 8)
 
 

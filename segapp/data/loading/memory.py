@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segapp.base.distributed import local_size
+from segapp.base.distributed import local_world_size
 from segapp.base.errors import UserError
 from segapp.base.images import image_size
 from segapp.base.logs import progress_bar
@@ -39,7 +39,7 @@ class InMemory:
         self._total = int(ends[-1])
         free = _free_memory()
         if free is not None:
-            free //= local_size()  # each process of a job holds its own
+            free //= local_world_size()  # each process of a job holds its own
         if free is not None and self._total > 0.9 * free:
             raise UserError(
                 f"data.cache=memory needs {self._total / 1e9:.1f} GB for {dataset.name}, and {free / 1e9:.1f} GB of "
