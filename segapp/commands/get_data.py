@@ -26,9 +26,8 @@ def get_data(data: str, get: Callable[..., None], after: str, overrides: list[st
     config = read_config("prepare_data", overrides, GetConfig)
     root = config.root or Path(compose_config("check_data", [f"data={data}"])["data"]["root"])
     get(root, offline=config.offline)
-    print(
-        as_invoked(f"{root} has it; next: uv run python tools/prepare_data.py {after.format(shlex.quote(str(root)))}")
-    )
+    arguments = after.format(shlex.quote(str(root)))
+    print(as_invoked(f"{root} has it; next: uv run python tools/prepare_data.py {arguments}"))
     return 0
 
 

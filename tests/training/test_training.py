@@ -18,14 +18,13 @@ from segapp.base.distributed import ALONE
 from segapp.base.errors import UserError
 from segapp.base.images import write_mask
 from segapp.commands.resumable import read_resumable
-from segapp.commands.train import RESUME_MAY_CHANGE
 from segapp.data.loading.crops import training_batches
 from segapp.inference.preprocess import normalize
 from segapp.models.encoders.interface import INCEPTION
 from segapp.models.layers import ConvBN
 from segapp.models.surgery import freeze_bn
 from segapp.runs.layout import CONFIG, checkpoint_folders
-from segapp.training.config import TrainConfig
+from segapp.training.config import RESUME_MAY_CHANGE, TrainConfig
 from segapp.training.losses import Loss
 from segapp.training.setup import read_data, training_stream
 from segapp.training.step import MicroBatch, TrainStep
