@@ -15,6 +15,7 @@ from segapp.cli import run_tool
 from tests.benchmarks.tables import MEASURES, TINY, Capture
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

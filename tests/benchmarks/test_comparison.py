@@ -25,6 +25,7 @@ def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segapp.benchmarks.comparison, "peak_of_a_process", lambda *args, **kwargs: 1e9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "precision", "batch", "passes"), [("infer", "float32", 1, 1), ("train", "bfloat16", 2, 3)]
 )
@@ -59,12 +60,14 @@ def test_the_tables_agree_with_themselves(what: str, precision: str, batch: int,
     assert ("casts" in {row["layers"] for row in parts}) == (precision == "bfloat16")
 
 
+@pytest.mark.slow
 def test_the_peak_of_a_process() -> None:
     """One that imports torch holds more than 50 MB, and such a network takes little."""
     peak = peak_of_a_process(read_config("benchmark_train", TINY, TrainBenchmarkConfig), prepare_training, "segapp")
     assert 0.05e9 < peak < 4e9
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_process")
 def test_an_encoder_alone_costs_what_timms_does(capsys: Capture) -> None:
     """And smp, which is not installed or refuses 33 x 33, is left out."""
@@ -104,6 +107,7 @@ def test_our_loss_is_that_of_full_size_logits() -> None:
     assert CONTENDERS["segapp"].loss(logits, labels).item() == pytest.approx(full_size.item(), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_compile_is_for_networks_and_losses(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     compiled: list[object] = []
 

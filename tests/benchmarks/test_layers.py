@@ -1,5 +1,6 @@
 """The operators of a step, held against counts by hand, by timm's modules and by torch's FlopCounterMode."""
 
+import pytest
 import timm
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,7 @@ def profiled(train: bool) -> tuple[dict[tuple[str, str], LayerTime], nn.Module]:
     return {(row.kind, row.direction): row for row in rows}, network
 
 
+@pytest.mark.slow
 def test_layers_are_those_of_timms_encoder_and_the_papers_head() -> None:
     rows, _ = profiled(train=False)
     with torch.device("meta"):
@@ -45,6 +47,7 @@ def test_layers_are_those_of_timms_encoder_and_the_papers_head() -> None:
     assert calls["sums"] == 20, "16 middle units, 4 with a conv skip"
 
 
+@pytest.mark.slow
 def test_flops_of_the_parts_add_up_to_torchs_count() -> None:
     forward, model = profiled(train=False)
     with FlopCounterMode(display=False) as counter:

@@ -12,6 +12,7 @@ from segapp.cli import run_tool
 from segapp.data.formats.voc import voc_layout
 
 
+@pytest.mark.slow
 def test_benchmark_times_loading(shapes_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = [f"data.root={shapes_root}", "data.train=train", "rounds=1", "samples=32", "transform.crop=65"]
     assert run_tool("benchmark", ["data", *options]) == 0

@@ -19,6 +19,7 @@ PROJECT = Path(__file__).parent.parent.parent
 Make = Callable[..., Path]
 
 
+@pytest.mark.slow
 def test_scripts_run_from_anywhere(tmp_path: Path, make_checkpoint: Make) -> None:
     """Real processes, another working directory: no traceback, the right exit status."""
     write_image(tmp_path / "img.jpg", np.zeros((20, 30, 3), np.uint8))
@@ -37,6 +38,7 @@ def test_scripts_run_from_anywhere(tmp_path: Path, make_checkpoint: Make) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["img.jpg", "net.safetensors", "out"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("during", ["segapp.base.quiet_start", "torch._C"])
 def test_ctrl_c_amid_the_imports_leaves_no_traceback(during: str) -> None:

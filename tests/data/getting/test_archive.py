@@ -14,6 +14,8 @@ from segapp.base.errors import UserError
 from segapp.data.getting import archive, coco, sbd, voc
 from tests.data.getting.samples import TRAINAUG, check, get_both, killed
 
+pytestmark = pytest.mark.network
+
 
 def test_voc_and_trainaug_are_complete_and_got_once(requests: list[str], tmp_path: Path) -> None:
     root = tmp_path / "VOCdevkit" / "VOC2012"

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from segapp.data.getting import coco
+
+pytestmark = pytest.mark.network
 
 
 def test_coco(requests: list[str], tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from segapp.base.images import read_mask, write_mask
 from segapp.data.getting import sbd, voc
 from tests.data.getting.samples import SIZE, TRAINAUG, label, make_sbd, make_voc, remove
 
+pytestmark = pytest.mark.network
+
 
 def test_a_wrong_number_of_images_is_refused(requests: list[str], tmp_path: Path) -> None:
     root = tmp_path / "VOC2012"

@@ -18,6 +18,8 @@ from segapp.data.formats.voc import Voc2012Config
 from segapp.data.getting import sbd, voc
 from tests.data.getting.samples import TRAINAUG, VOC_TRAIN, VOC_VAL, check, get_both, killed, make_voc, remove
 
+pytestmark = pytest.mark.network
+
 
 def test_addresses_and_checksums_are_torchvisions() -> None:
     known = torchvision_voc.DATASET_YEAR_DICT["2012"]

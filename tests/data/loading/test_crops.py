@@ -75,6 +75,7 @@ def test_every_image_once_an_epoch(shapes_root: Path) -> None:
     assert orders[0] != orders[1] != orders[2]
 
 
+@pytest.mark.slow
 def test_workers_may_be_spawned(shapes_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("segapp.data.loading.crops.DataLoader", partial(DataLoader, multiprocessing_context="spawn"))
     for (image, label), (other_image, other_label) in zip(
@@ -94,6 +95,7 @@ def test_too_little_shared_memory_is_told(shapes_root: Path, monkeypatch: pytest
     assert len(crops(shapes_root, 0)) == 6
 
 
+@pytest.mark.slow
 def test_neighbouring_crops_are_independent(shapes_root: Path) -> None:
     """4000 flips: half of them, and half as 1, 2 and 3 crops before, within 4 standard deviations."""
     dataset = shapes(shapes_root)

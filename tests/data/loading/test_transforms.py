@@ -79,6 +79,7 @@ def in_plain_order(
     return array[:, ::-1] if params["flip"] else array
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 0.3, 0.55, 2.7, 0.99, 1.01])
 def test_scale_crop_flip_is_the_plain_order(scale: float) -> None:
     """Within a grey level, and labels equal: images of all small sizes and some of VOC's, noise and hard edges."""

@@ -13,6 +13,7 @@ from tests.data.formats.coco.samples import HEIGHT, WIDTH, content, make, mine, 
 RLE: dict[str, Any] = {"size": [HEIGHT, WIDTH]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

@@ -111,6 +111,7 @@ def slowly(path: Path, label: np.ndarray, palette: np.ndarray) -> None:
     write_mask(path, label, palette)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_then_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the next one waits for no process that outlives the one killed."""
     root = many(tmp_path)
