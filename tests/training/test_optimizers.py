@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import (
 from segapp.base.compose import compose_config, validate
 from segapp.base.config import Config
 from segapp.base.errors import UserError
-from segapp.training.optimizers import AdamWConfig, OptimizerConfig, SGDConfig, build_optimizer
+from segapp.training.optimizers import AdamWConfig, OptimizerConfig, SGDConfig, build_optimizer, parameter_groups
 from segapp.training.schedules import ScheduleConfig, lr_factor
 from tests.networks import small
 
@@ -66,6 +66,17 @@ def test_conv_weights_decay_and_biases_run_faster(config: OptimizerConfig) -> No
         dense = name.endswith(("conv.weight", "conv_pw.weight", "logits.weight"))
         lr = config.lr * config.bias_lr_factor if name == "logits.bias" else config.lr
         assert values == pytest.approx((lr, lr, config.weight_decay if dense else 0)), name
+
+
+def test_layers_of_other_networks_decay_by_what_they_are() -> None:
+    """A fully connected layer's weight as a pointwise conv's; a depthwise conv's does not, whoever's class it is."""
+    linear, depthwise, grouped = nn.Linear(4, 3), nn.Conv2d(4, 8, 3, groups=4), nn.Conv2d(4, 4, 3, groups=2)
+    groups = parameter_groups(nn.Sequential(linear, depthwise, grouped), PAPER)
+    decayed, plain, biases = ({id(parameter) for parameter in group["params"]} for group in groups)
+    assert decayed == {id(linear.weight), id(grouped.weight)}
+    assert plain == {id(depthwise.weight)}
+    assert biases == {id(linear.bias), id(depthwise.bias), id(grouped.bias)}
+    assert [group["weight_decay"] for group in groups] == [PAPER.weight_decay, 0, 0]
 
 
 def test_frozen_parameters_are_left_out() -> None:
