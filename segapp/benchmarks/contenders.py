@@ -71,9 +71,9 @@ def our_encoder(config: DeepLabV3PlusConfig, classes: int, train: bool) -> nn.Mo
 
 
 def smp(config: DeepLabV3PlusConfig, classes: int, train: bool) -> nn.Module:
+    _check_is_in_timm(config)
     import segmentation_models_pytorch
 
-    _check_is_in_timm(config)
     network: nn.Module = segmentation_models_pytorch.DeepLabV3Plus(
         f"tu-{config.encoder.name}",
         encoder_weights=None,
@@ -85,9 +85,9 @@ def smp(config: DeepLabV3PlusConfig, classes: int, train: bool) -> nn.Module:
 
 
 def timm_encoder(config: DeepLabV3PlusConfig, classes: int, train: bool) -> nn.Module:
+    _check_is_in_timm(config)
     import timm
 
-    _check_is_in_timm(config)
     encoder = timm.create_model(config.encoder.name, num_classes=0, output_stride=config.output_stride)
     return Adapted(encoder, lambda encoder, images: encoder.forward_features(images))
 
