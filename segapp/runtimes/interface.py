@@ -31,7 +31,10 @@ class RuntimeSpec:
 
 
 class Runtime(Protocol):
-    """Called with normalised images on its device, N x 3 x H x W, it gives logits there, N x K x h x w; in float32."""
+    """Called with normalised images on its device, N x 3 x H x W, it gives logits there, N x K x h x w; in float32.
+
+    N is any number; images may be channels_last in memory. See docs/adding-a-runtime.md.
+    """
 
     @property
     def spec(self) -> RuntimeSpec: ...

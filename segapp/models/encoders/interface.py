@@ -1,4 +1,4 @@
-"""What every encoder is: the head, the trainer and the weights know no more of it."""
+"""What every encoder is: the head, the trainer and the weights know no more of it; docs/adding-an-encoder.md."""
 
 from typing import Annotated, NamedTuple
 
@@ -55,7 +55,7 @@ class Encoder(nn.Module):
     """N x 3 x H x W, normalised, of any size, to the tensors that `features` describes, shallow to deep.
 
     A feature of stride s has ceil(H / s) x ceil(W / s) places. The last one is at the output stride for which the
-    encoder is built, 8, 16 or 32; the weights do not depend on it.
+    encoder is built, 8, 16 or 32; the weights do not depend on it. One before it has stride 4, for the decoder.
 
     Attributes:
         features: of what `forward` returns, in its order.
