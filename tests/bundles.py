@@ -52,6 +52,7 @@ def block(pairs: Sequence[tuple[bytes, bytes]], *, interval: int = 16, compressi
         if i % interval == 0:
             restarts.append(len(out))
         else:
+            shared = len(last) if key.startswith(last) else 0
             while shared < min(len(key), len(last)) and key[shared] == last[shared]:
                 shared += 1
         out += varint(shared) + varint(len(key) - shared) + varint(len(value)) + key[shared:] + value

@@ -218,6 +218,7 @@ def test_a_failed_tool_leaves_no_empty_folder(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [

@@ -22,6 +22,7 @@ def faults(call: str, **environment: str) -> int:
     return int(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone gives memory page by page")
 def test_freed_memory_is_kept() -> None:
     kept = "segapp.base.devices.keep_freed_memory()"

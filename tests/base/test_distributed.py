@@ -47,6 +47,7 @@ def scored(folder: Path) -> list[dict[str, float]]:
     return [line for line in lines if "miou" in line]
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_and_each_image_is_scored_once(tmp_path: Path) -> None:
     """With different numbers of labelled pixels in each part, and 5 validation images for 2 processes."""
     data, one, two = (tmp_path / name for name in ("data", "one", "two"))
@@ -73,6 +74,7 @@ def test_two_processes_are_one_and_each_image_is_scored_once(tmp_path: Path) -> 
     assert [line["miou"] for line in scored(two)] == pytest.approx([line["miou"] for line in scored(one)], abs=0.01)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_the_job_continues(tmp_path: Path) -> None:
     """torchrun passes the signal on; with local BN statistics, and a job of another size."""
     data, output = tmp_path / "data", tmp_path / "run"
@@ -98,6 +100,7 @@ def test_sigterm_saves_and_the_job_continues(tmp_path: Path) -> None:
     assert len(losses(output)) == stopped + 3
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_takes_the_job_down_with_its_own_error(tmp_path: Path) -> None:
     """An image that only the second process comes to; labels and sizes alone are looked at before."""
     data = tmp_path / "data"

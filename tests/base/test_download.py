@@ -27,6 +27,8 @@ from segapp.base.cache import cache_folder
 from segapp.base.download import Fetched, fetch
 from segapp.base.errors import UserError
 
+pytestmark = pytest.mark.network
+
 BODY = np.random.default_rng(0).bytes(700_000)
 OTHER = np.random.default_rng(1).bytes(700_000)
 OTHERWISE = "Train from scratch with weights=null."

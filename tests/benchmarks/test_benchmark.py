@@ -72,6 +72,7 @@ def number(cell: str) -> float:
     return value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "precision", "batch", "passes"), [("infer", "float32", 1, 1), ("train", "bfloat16", 2, 3)]
 )
@@ -106,12 +107,14 @@ def test_the_tables_agree_with_themselves(what: str, precision: str, batch: int,
     assert ("casts" in {row["layers"] for row in parts}) == (precision == "bfloat16")
 
 
+@pytest.mark.slow
 def test_the_peak_of_a_process() -> None:
     """One that imports torch holds more than 50 MB, and such a network takes little."""
     peak = peak_of_a_process(read_config("benchmark", TINY, BenchmarkConfig), "segapp", train=True)
     assert 0.05e9 < peak < 4e9
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_process")
 def test_an_encoder_alone_costs_what_timms_does(capsys: Capture) -> None:
     """And smp, which is not installed or refuses 33 x 33, is left out."""
@@ -140,6 +143,7 @@ def looked_into(train: bool) -> tuple[dict[tuple[str, str], Row], nn.Module]:
     return {(row.kind, row.direction): row for row in rows}, network
 
 
+@pytest.mark.slow
 def test_layers_are_those_of_timms_encoder_and_the_papers_head() -> None:
     rows, _ = looked_into(train=False)
     with torch.device("meta"):
@@ -157,6 +161,7 @@ def test_layers_are_those_of_timms_encoder_and_the_papers_head() -> None:
     assert calls["sums"] == 20, "16 middle units, 4 with a conv skip"
 
 
+@pytest.mark.slow
 def test_flops_of_the_parts_add_up_to_torchs_count() -> None:
     forward, model = looked_into(train=False)
     with FlopCounterMode(display=False) as counter:
@@ -365,6 +370,7 @@ def test_other_counts_than_torchmetrics_are_an_error() -> None:
         check({(MATRIX, OURS): ours, (MATRIX, "torchmetrics"): theirs})
 
 
+@pytest.mark.slow
 def test_compile_is_for_networks_and_losses(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     compiled: list[object] = []
 
@@ -380,6 +386,7 @@ def test_compile_is_for_networks_and_losses(monkeypatch: pytest.MonkeyPatch, cap
     assert "compiled" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

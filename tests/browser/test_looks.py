@@ -14,6 +14,8 @@ from segapp.reports.kit import css_colour
 from tests.browser.conftest import Open
 from tests.browser.make import CLASSES
 
+pytestmark = pytest.mark.browser
+
 PAGES = ["report", "run", "compare", "audit"]
 WIDTHS = [1280, 390, 320]
 A4_WIDTH, A4_HEIGHT = 210 / 25.4 * 72, 297 / 25.4 * 72

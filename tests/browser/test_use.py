@@ -10,6 +10,8 @@ from playwright.sync_api import Page
 from tests.browser.conftest import Open
 from tests.browser.make import EVIL, EVIL_SCRIPT
 
+pytestmark = pytest.mark.browser
+
 TABLES = [
     ("report", "classes"),
     ("run", "classes"),

@@ -54,6 +54,7 @@ def packed(archive: Path) -> dict[str, Image.Image]:
         return {each.name: Image.open(io.BytesIO(tar.extractfile(each).read())) for each in tar}  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_a_network_labels_packs_and_goes_on(
     root: Path, make_checkpoint: Make, tmp_path: Path, capsys: Capture
 ) -> None:

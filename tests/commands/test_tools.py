@@ -349,6 +349,7 @@ def test_the_canvas_of_training_is_the_default(make_checkpoint: Make, tmp_path: 
     assert "whole image padded to 65 x 65" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_benchmark_times_loading(shapes_root: Path, capsys: Capture) -> None:
     options = [f"data.root={shapes_root}", "data.train=train", "rounds=1", "samples=32", "transform.crop=65"]
     assert run_tool("benchmark", ["data", *options]) == 0
@@ -426,6 +427,7 @@ def test_predict_labels_that_do_not_fit_are_listed(make_checkpoint: Make, tmp_pa
     assert len(list((tmp_path / "out" / "masks").iterdir())) == 4, "the masks are there all the same"
 
 
+@pytest.mark.slow
 def test_scripts_run_from_anywhere(tmp_path: Path, make_checkpoint: Make) -> None:
     """Real processes, another working directory: no traceback, the right exit status."""
     write_image(tmp_path / "img.jpg", np.zeros((20, 30, 3), np.uint8))
@@ -444,6 +446,7 @@ def test_scripts_run_from_anywhere(tmp_path: Path, make_checkpoint: Make) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["img.jpg", "net.safetensors", "out"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("during", ["segapp.base.quiet_start", "torch._C"])
 def test_ctrl_c_amid_the_imports_leaves_no_traceback(during: str) -> None:

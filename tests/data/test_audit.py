@@ -159,6 +159,7 @@ def copied(source: str, target: str) -> Callable[[Pair], None]:
     return damage
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "kinds", "told"),
     [

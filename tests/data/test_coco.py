@@ -345,6 +345,7 @@ def slowly(path: Path, label: np.ndarray, palette: np.ndarray) -> None:
     write_mask(path, label, palette)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_then_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the next one waits for no process that outlives the one killed."""
     root = many(tmp_path)
@@ -443,6 +444,7 @@ def test_all_absent_images_are_told_and_the_rest_is_there(tmp_path: Path, drawn:
 RLE: dict[str, Any] = {"size": [HEIGHT, WIDTH]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

@@ -273,6 +273,7 @@ def in_plain_order(
     return array[:, ::-1] if params["flip"] else array
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 0.3, 0.55, 2.7, 0.99, 1.01])
 def test_scale_crop_flip_is_the_plain_order(scale: float) -> None:
     """Within a grey level, and labels equal: images of all small sizes and some of VOC's, noise and hard edges."""
@@ -407,6 +408,7 @@ def test_every_image_once_an_epoch(shapes_root: Path) -> None:
     assert orders[0] != orders[1] != orders[2]
 
 
+@pytest.mark.slow
 def test_workers_may_be_spawned(shapes_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("segapp.data.loading.crops.DataLoader", partial(DataLoader, multiprocessing_context="spawn"))
     for (image, label), (other_image, other_label) in zip(
@@ -426,6 +428,7 @@ def test_too_little_shared_memory_is_told(shapes_root: Path, monkeypatch: pytest
     assert len(crops(shapes_root, 0)) == 6
 
 
+@pytest.mark.slow
 def test_neighbouring_crops_are_independent(shapes_root: Path) -> None:
     """4000 flips: half of them, and half as 1, 2 and 3 crops before, within 4 standard deviations."""
     dataset = shapes(shapes_root)

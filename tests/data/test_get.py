@@ -31,6 +31,8 @@ from segapp.cli import run_tool
 from segapp.data.formats.voc import Voc2012Config
 from segapp.data.getting import get
 
+pytestmark = pytest.mark.network
+
 VOC_TRAIN, VOC_VAL = ["a", "b"], ["c", "d"]
 SBD_TRAIN, SBD_VAL = ["b", "c", "e"], ["f", "g"]  # c is one of VOC's val
 TRAINAUG = ["a", "b", "e", "f", "g"]

@@ -148,6 +148,7 @@ def losses(output: Path, *more: str) -> list[float]:
     return [record["loss"] for record in records if "loss" in record]
 
 
+@pytest.mark.slow
 def test_training_from_memory_is_the_same_and_balanced_another(tmp_path: Path) -> None:
     plain = losses(tmp_path / "plain")
     assert losses(tmp_path / "memory", "data.cache=memory") == plain

@@ -15,6 +15,7 @@ from tests.networks import config
 Make = Callable[..., Path]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stride", "setting", "billions"), [(16, SINGLE, 54.17), (8, SINGLE, 177.10), (8, MIRRORED, 3055.35)]
 )
@@ -31,6 +32,7 @@ def run(root: Path, checkpoint: Path, output: Path, *overrides: str) -> int:
     return run_tool("eval", [*options, *overrides])
 
 
+@pytest.mark.slow
 def test_cells_are_single_evaluations(
     shapes_root: Path, make_checkpoint: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -56,6 +58,7 @@ def test_cells_are_single_evaluations(
     assert "| 8 | six scales |" in (tmp_path / "grid" / "table5.md").read_text()
 
 
+@pytest.mark.slow
 def test_other_data_are_not_held_against_the_paper(
     shapes_root: Path, make_checkpoint: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -163,6 +163,7 @@ def options(root: Path, checkpoint: Path) -> list[str]:
             "eval.batch_size=1", "eval.examples=0"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_tool_goes_on(
     shapes_root: Path, make_checkpoint: Make, broken: Callable[[int | None], list[int]], tmp_path: Path,
     capsys: Capture,
@@ -271,6 +272,7 @@ def test_folders_of_other_work_are_left_alone(
     assert "no run to resume there" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_table5_goes_on(
     shapes_root: Path, make_checkpoint: Make, broken: Callable[[int | None], list[int]], tmp_path: Path
 ) -> None:

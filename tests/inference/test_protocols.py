@@ -359,6 +359,7 @@ def test_the_library_takes_scales_and_windows(tmp_path: Path) -> None:
         segapp.load(path, window=65, overlap=1.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", ["multi_scale", "sliding", "resize"])
 def test_predict_and_eval_take_every_choice(choice: str, make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     """From the command line: everything saved is of one mind, and the report's figures carry the protocol."""

@@ -16,6 +16,7 @@ from segapp.models.layers import DepthwiseConv2d, SeparableConv
 from tests.networks import config, randomise, small
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "parameters", "gmacs_16", "gmacs_8"),
     [
@@ -38,6 +39,7 @@ def test_size_and_multiply_adds(name: str, parameters: int, gmacs_16: float, gma
         assert counter.get_total_flops() / 2e9 == pytest.approx(gmacs, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "output_stride"),
     # timm drops the conv skip of 71's units whose stride is given up, so 71 at output stride 8 is another network.
@@ -273,6 +275,7 @@ def test_padding_first_is_bit_identical(rate: int) -> None:
     assert torch.equal(fast, plain)
 
 
+@pytest.mark.slow
 def test_exported_by_torch() -> None:
     model = build_model(small(), 3).eval()
     randomise(model)

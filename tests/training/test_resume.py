@@ -67,6 +67,7 @@ def _run_silently(data: Path, output: Path) -> None:
     sys.exit(run(data, output))
 
 
+@pytest.mark.slow
 def test_killed_ten_times_at_random_it_ends_with_the_same_bits(unbroken: tuple[Path, Path], tmp_path: Path) -> None:
     data, expected = unbroken
     context = multiprocessing.get_context("forkserver")  # a kill must not hurt this process, nor wait for imports
@@ -98,6 +99,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["between the journal and the checkpoint", "while the checkpoint is renamed"])
 def test_killed_at_the_worst_moments(
     unbroken: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
@@ -128,6 +130,7 @@ def test_killed_at_the_worst_moments(
     assert_same(tmp_path / "run", expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("moment", ["update", "validation"])
 def test_a_signal_saves_first(
@@ -179,6 +182,7 @@ def newest_iteration(output: Path) -> int:
     return found[1].iteration
 
 
+@pytest.mark.slow
 def test_auto_starts_continues_and_refuses(
     unbroken: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -199,6 +203,7 @@ def test_auto_starts_continues_and_refuses(
     assert os.listdir(tmp_path / "mine") == ["thesis.txt"]  # noqa: PTH208
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over(
     unbroken: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -248,6 +253,7 @@ def test_state_runs_no_code(tmp_path: Path) -> None:
     assert not (tmp_path / "pwned").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "at", "kept"), [("state.pt", 16, 15), ("weights.safetensors", 16, 15), ("best.safetensors", 8, 6)]
 )
@@ -292,6 +298,7 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_stays(
     assert_same(tmp_path / "run", expected)
 
 
+@pytest.mark.slow
 def test_a_killed_loading_process_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def kill() -> None:
         children = Path(f"/proc/self/task/{threading.main_thread().native_id}/children")
@@ -325,6 +332,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_training(
     assert "cannot write to" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_stopped_at_its_end_is_finished_like_the_unbroken_one(tmp_path: Path) -> None:
     """Statistics that were recomputed are saved, though the iteration was saved before."""
     options = ["iterations=4", "validate_every=null", "recompute_bn=2", "batch_size=4"]

@@ -92,6 +92,7 @@ def test_resume_keeps_the_runs_config(tmp_path: Path) -> None:
         read_train_config([f"resume={tmp_path / 'nowhere'}"])
 
 
+@pytest.mark.slow
 def test_checkpoint_initialises_and_remembers_what_was_seen(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
@@ -112,6 +113,7 @@ def test_checkpoint_initialises_and_remembers_what_was_seen(tmp_path: Path) -> N
         train(tiny(tmp_path / "data", f"checkpoint={first}", "model.encoder.width=0.25"), second)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run_with_a_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +124,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_a_remedy(
         assert not list(tmp_path.rglob("*.safetensors"))
 
 
+@pytest.mark.slow
 def test_the_last_good_checkpoint_outlives_a_loss_that_is_not_finite(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +153,7 @@ def test_mistakes_are_told_before_anything_is_written(tmp_path: Path, mistake: s
     assert not list(out.iterdir())
 
 
+@pytest.mark.slow
 def test_a_validation_set_of_nothing_but_void_has_no_miou(tmp_path: Path) -> None:
     config = tiny(tmp_path / "data", "iterations=2", "validate_every=1")
     masks = config.data.dataset("val").masks
@@ -164,6 +168,7 @@ def test_a_validation_set_of_nothing_but_void_has_no_miou(tmp_path: Path) -> Non
     assert [record["miou"] for record in records if "miou" in record] == [None, None]
 
 
+@pytest.mark.slow
 def test_without_validation_the_last_weights_are_what_the_run_gives(tmp_path: Path) -> None:
     assert train(tiny(tmp_path / "data", "iterations=2", "validate_every=null", "data.val=1"), tmp_path) is None
     assert not (tmp_path / "best.safetensors").exists()
@@ -171,6 +176,7 @@ def test_without_validation_the_last_weights_are_what_the_run_gives(tmp_path: Pa
     assert run_info(tmp_path).miou is None
 
 
+@pytest.mark.slow
 def test_the_last_checkpoints_and_the_best_are_kept(tmp_path: Path) -> None:
     train(tiny(tmp_path / "data", "iterations=7", "save_every=2", "keep=3", "validate_every=5"), tmp_path)
     assert [each.name for each in checkpoint_folders(tmp_path)] == ["0000005", "0000006", "0000007"]
@@ -182,6 +188,7 @@ def test_the_last_checkpoints_and_the_best_are_kept(tmp_path: Path) -> None:
     assert best.miou == max(scored.values()) == scored[best.iteration or 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -241,6 +248,7 @@ def batch_of_uneven_images(size: int) -> tuple[Tensor, Tensor]:
     return images, labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["cross_entropy", "hard_pixels", "dice", "lovasz"])
 def test_a_batch_in_parts_gives_the_update_of_the_whole(loss: str) -> None:
     images, labels = batch_of_uneven_images(16)
@@ -309,6 +317,7 @@ def test_the_average_is_exponential() -> None:
             assert torch.allclose(each, expected[name], rtol=1e-5, atol=1e-6), name
 
 
+@pytest.mark.slow
 def test_the_average_is_scored_saved_and_the_better_one_is_the_best(tmp_path: Path) -> None:
     config = tiny(tmp_path / "data", "iterations=4", "validate_every=2", "ema=0.5")
     train(config, tmp_path)
@@ -320,6 +329,7 @@ def test_the_average_is_scored_saved_and_the_better_one_is_the_best(tmp_path: Pa
     assert not torch.equal(averaged["logits.weight"], weights(tmp_path)["logits.weight"])
 
 
+@pytest.mark.slow
 def test_recomputed_statistics_are_the_plain_mean(tmp_path: Path) -> None:
     """Of a layer whose input no other BN reaches: torch's own batch statistics of the same crops, averaged."""
     config = tiny(tmp_path / "data", "iterations=1", "recompute_bn=3", "optimizer.lr=1e-30", "batch_size=8")
@@ -337,6 +347,7 @@ def test_recomputed_statistics_are_the_plain_mean(tmp_path: Path) -> None:
     assert torch.allclose(first.bn.running_var, torch.stack(variances).mean(0), rtol=1e-4)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_low_precision_trains(tmp_path: Path, precision: str) -> None:
     train(tiny(tmp_path / "data", "iterations=3", "validate_every=null", f"precision={precision}"), tmp_path)
@@ -362,6 +373,7 @@ def test_values_that_do_not_go_together_are_refused(tmp_path: Path, options: lis
         tiny(tmp_path / "data", *options)
 
 
+@pytest.mark.slow
 def test_few_images_for_bn_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     warning = "each BN sees 4 images at a time"
     for options, expected in (["accumulate=2"], True), (["accumulate=2", "batch_norm=frozen"], False), ([], False):

@@ -94,6 +94,7 @@ def huge(path: Path) -> None:
     path.write_bytes(struct.pack("<Q", len(header)) + header.encode())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

@@ -82,6 +82,7 @@ def requests(served: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str
     thread.join()
 
 
+@pytest.mark.network
 def test_a_name_is_fetched_once_and_converted(requests: list[str], caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         path = find_weights(NAME)
@@ -98,6 +99,7 @@ def test_a_name_is_fetched_once_and_converted(requests: list[str], caplog: pytes
     assert left == {f"{NAME}.safetensors", "checksums.json"}, "neither the archive nor anything unpacked"
 
 
+@pytest.mark.network
 def test_two_at_once_fetch_once(requests: list[str], caplog: pytest.LogCaptureFixture) -> None:
     found: list[Path] = []
     threads = [threading.Thread(target=lambda: found.append(find_weights(NAME))) for _ in range(2)]
@@ -137,6 +139,7 @@ def test_no_network_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         assert part in error
 
 
+@pytest.mark.network
 def test_a_damaged_archive_leaves_nothing_that_would_be_taken(
     requests: list[str], served: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -150,6 +153,7 @@ def test_a_damaged_archive_leaves_nothing_that_would_be_taken(
     find_weights(NAME)
 
 
+@pytest.mark.network
 def test_what_a_killed_process_left_is_cleared(requests: list[str]) -> None:
     left = cache_folder() / f"weights-{CONVERTER}" / f"{NAME}.unpacking" / "x"
     left.parent.mkdir(parents=True)
@@ -158,6 +162,7 @@ def test_what_a_killed_process_left_is_cleared(requests: list[str]) -> None:
     assert not left.parent.exists()
 
 
+@pytest.mark.network
 def test_a_damaged_file_in_the_cache_is_made_anew(requests: list[str], caplog: pytest.LogCaptureFixture) -> None:
     path = find_weights(NAME)
     content = path.read_bytes()
@@ -167,6 +172,7 @@ def test_a_damaged_file_in_the_cache_is_made_anew(requests: list[str], caplog: p
     assert "it is made anew" in caplog.text
 
 
+@pytest.mark.network
 def test_a_bad_first_download_does_not_stand_in_the_way(
     requests: list[str], served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +188,7 @@ def test_a_bad_first_download_does_not_stand_in_the_way(
     assert isinstance(read_info(find_weights(NAME)), EncoderInfo)
 
 
+@pytest.mark.network
 def test_what_cannot_fit_is_told_before_a_download(requests: list[str]) -> None:
     with pytest.raises(UserError, match=r"is an encoder alone; .* model\.encoder\.weights=xception41_imagenet"):
         find_checkpoint(NAME)
@@ -259,6 +266,7 @@ def run(tmp_path: Path, *more: str) -> Path:
     return output
 
 
+@pytest.mark.slow
 def test_training_starts_from_an_encoder_and_says_so(tmp_path: Path) -> None:
     path = encoder_file(tmp_path / "encoder.safetensors")
     output = run(tmp_path, f"model.encoder.weights={path}", "optimizer.lr=1e-30", "model.bn_momentum=1e-9")
@@ -270,6 +278,7 @@ def test_training_starts_from_an_encoder_and_says_so(tmp_path: Path) -> None:
     assert (weights["encoder.stem.0.conv.weight"] - 0.5).abs().max() < 1e-6
 
 
+@pytest.mark.slow
 def test_a_whole_network_goes_before_the_encoders_weights(make_checkpoint: Make, tmp_path: Path) -> None:
     """So the default encoder is not fetched when training starts from a checkpoint."""
     path = make_checkpoint(classes=("a", "b", "c"))
@@ -285,6 +294,7 @@ def test_a_whole_network_goes_before_the_encoders_weights(make_checkpoint: Make,
     assert "is initialised anew for 7 classes" in log
 
 
+@pytest.mark.slow
 def test_from_scratch_is_said(tmp_path: Path) -> None:
     assert "starting from scratch" in (run(tmp_path) / "log.txt").read_text()
 

@@ -41,6 +41,7 @@ def to_theirs(shape: torch.Size, axes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(shape[axes.index(axis)] for axis in range(len(axes)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", [True, False])
 @pytest.mark.parametrize("decoder", [True, False])
 @pytest.mark.parametrize("classes", [19, 21, 151])
@@ -99,6 +100,7 @@ def imported(released: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     path.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output_stride", [16, 8])
 @pytest.mark.parametrize("fixture", ["logits_65", "logits_65_wide"])
 def test_logits_are_those_of_tensorflows_own_ops(imported: Path, fixture: str, output_stride: int) -> None:
@@ -116,6 +118,7 @@ def test_logits_are_those_of_tensorflows_own_ops(imported: Path, fixture: str, o
     assert np.abs(logits - wanted).max() < 1e-4 * wanted.std()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["xception41", "xception71"])
 def test_the_other_encoders_logits_too(encoder: str, tmp_path: Path) -> None:
     write_bundle(tmp_path / "model.ckpt", variables(VARIANTS[encoder], 21), values)
@@ -134,6 +137,7 @@ def test_the_other_encoders_logits_too(encoder: str, tmp_path: Path) -> None:
             assert np.abs(logits - wanted).max() < 1e-4 * wanted.std()
 
 
+@pytest.mark.slow
 def test_the_file_describes_itself(imported: Path, released: Path) -> None:
     info = read_info(imported)
     assert isinstance(info, CheckpointInfo)
@@ -161,6 +165,7 @@ def change(shapes: Shapes, **changed: tuple[int, ...] | None) -> Shapes:
     return shapes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -195,6 +200,7 @@ def fast(name: str, shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dt
     return np.arange(np.prod(shape), dtype=np.float32).reshape(shape) % 1009
 
 
+@pytest.mark.slow
 def test_an_imagenet_classifier_without_its_background(tmp_path: Path) -> None:
     """1001 outputs become timm's 1000, and timm loads the file strictly."""
     write_bundle(tmp_path / "model.ckpt", classifier_variables("xception_41"), fast)
@@ -219,6 +225,7 @@ def test_an_imagenet_classifier_without_its_background(tmp_path: Path) -> None:
         load_model(out)
 
 
+@pytest.mark.slow
 def test_an_encoder_without_classifier_and_a_network_without_logits(tmp_path: Path) -> None:
     """As the weights that are only to train from may be."""
     shapes = {name: shape for name, shape in classifier_variables("xception_41").items() if "logits" not in name}
@@ -243,6 +250,7 @@ def half(name: str, shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dt
     return fast(name, shape).astype(np.float16)
 
 
+@pytest.mark.slow
 def test_half_precision_becomes_single(tmp_path: Path) -> None:
     write_bundle(tmp_path / "a", classifier_variables("xception_41"), half)
     _, weights = from_tensorflow(tmp_path / "a", NOTHING)
@@ -272,6 +280,7 @@ def small_archive(tmp_path: Path) -> Path:
     return archive(tmp_path / "xception_41_2018_05_09.tar.gz", *members, ("xception_41/train.graph", b"junk"))
 
 
+@pytest.mark.slow
 def test_an_archive_is_known_by_its_name(small_archive: Path, tmp_path: Path) -> None:
     out = tmp_path / "out" / "x.safetensors"
     assert run_tool("import_weights", [str(small_archive), f"output={out}"]) == 0
@@ -284,6 +293,7 @@ def test_an_archive_is_known_by_its_name(small_archive: Path, tmp_path: Path) ->
     assert [path.name for path in out.parent.iterdir()] == ["x.safetensors"], "nothing unpacked is left"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["folder", "prefix", "index", "data"])
 def test_a_checkpoint_on_disk_however_named(how: str, tmp_path: Path) -> None:
     folder = tmp_path / "x"
@@ -310,6 +320,7 @@ def timm_state(name: str = "xception41") -> dict[str, Tensor]:
     return state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "suffix"), [*((name, ".safetensors") for name in VARIANTS), ("xception41", ".pth")])
 def test_timm_to_ours_to_timm_is_the_same_bits(name: str, suffix: str, tmp_path: Path) -> None:
     state = timm_state(name)
@@ -343,6 +354,7 @@ def without(state: dict[str, Tensor], key: str) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if name != key}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -372,6 +384,7 @@ def tied(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return state | {"stem.0.bn.bias": state["stem.0.bn.weight"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -431,6 +444,7 @@ def test_an_odd_counter_is_left_out(
     assert _iteration(TFCheckpoint(tmp_path / "a")) == iteration
 
 
+@pytest.mark.slow
 def test_values_that_are_no_weights_are_refused(tmp_path: Path) -> None:
     def with_nan(name: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
         array = fast(name, shape)
@@ -446,6 +460,7 @@ def test_values_that_are_no_weights_are_refused(tmp_path: Path) -> None:
         from_tensorflow(tmp_path / "b", NOTHING)
 
 
+@pytest.mark.slow
 def test_what_is_said_of_foreign_weights(tmp_path: Path, capsys: Capture) -> None:
     shapes = variables("xception_41", 3)
     write_bundle(tmp_path / "a", shapes, fast)

@@ -219,6 +219,7 @@ def repaired(content: bytearray, good: bytes) -> bytes:
     return bytes(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mend", [bytes, "checksums"], ids=["as it is", "checksums made right"])
 def test_random_bytes_anywhere_in_the_index(tmp_path: Path, mend: Callable[[bytearray], bytes] | str) -> None:
     """600 times: a tensor comes out as it was, or one clear error does."""
