@@ -128,6 +128,7 @@ def test_ablations() -> None:
     assert cityscapes.aspp.projection.conv.in_channels == 4 * 16
 
 
+@pytest.mark.slow
 def test_published_cost_of_the_dense_decoder() -> None:
     """Table 5 of the paper: 68.00 G without a decoder, 89.76 G with a dense one, both at OS16 with a dense ASPP.
 
@@ -184,6 +185,7 @@ def test_head_equals_the_description_written_out(output_stride: int) -> None:
     assert (model(images, full_size=True) - full).norm() / full.norm() < 1e-5
 
 
+@pytest.mark.slow
 def test_batch_norm_constants() -> None:
     model = build_model(config(), 21)
     for name, module in model.named_modules():
@@ -244,6 +246,7 @@ def test_activation_checkpointing_changes_nothing() -> None:
         assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_initial_values() -> None:
     torch.manual_seed(0)
     model: Any = build_model(config(encoder__name="xception41"), 21)

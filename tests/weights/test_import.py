@@ -337,6 +337,7 @@ def test_timm_to_ours_to_timm_is_the_same_bits(name: str, suffix: str, tmp_path:
         assert returned[key].numpy().tobytes() == tensor.numpy().tobytes(), key
 
 
+@pytest.mark.slow
 def test_timm_computes_the_same_with_the_encoder_of_a_network(imported: Path, tmp_path: Path) -> None:
     """format=timm takes the encoder out of a segmentation network, for timm to load strictly."""
     out = tmp_path / "encoder.safetensors"
