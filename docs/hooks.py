@@ -16,7 +16,7 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from segapp.weights.zoo import ZOO, Entry
+from segapp.weights.zoo import ZOO, ZooEntry
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
@@ -221,7 +221,7 @@ def _api_pages() -> dict[str, str]:
 # -- model zoo -------------------------------------------------------------------------------------------------------
 
 
-def _use(name: str, entry: Entry) -> str:
+def _use(name: str, entry: ZooEntry) -> str:
     return f"checkpoint={name}" if entry.kind == "network" else f"encoder_weights={name}"
 
 
@@ -239,7 +239,7 @@ def _zoo_cards() -> str:
         facts = {
             "what": entry.what,
             "use": f"`{_use(name, entry)}`",
-            "trained on": ", ".join(entry.splits_seen),
+            "trained on": ", ".join(entry.trained_on),
             "published": entry.published if entry.published == "none" else f"{entry.published} ({entry.source})",
             "licence": entry.licence,
             "file": f"<{entry.url}>, about {entry.megabytes} MB",

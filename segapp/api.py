@@ -32,7 +32,7 @@ def load(
     Its `probabilities(image)` gives K x H x W float16.
 
     Args:
-        checkpoint: a name of the catalogue, a file, a run's folder, or "latest".
+        checkpoint: a name of the model zoo, a file, a run's folder, or "latest".
         device: "auto" is the first of cuda, mps, cpu that is there.
         precision: "auto" is bfloat16 on GPUs that have it, else float32.
         output_stride: 8, 16 or 32; None for the one trained at.
@@ -40,9 +40,9 @@ def load(
             checkpoint was validated, None takes each image as it is.
         window: side in pixels of windows to slide over larger images, in place of a canvas.
         overlap: of neighbouring windows, the least share of their side, from 0 to 0.9.
-        scales: at which the canvas or window is shown, each at most 4; class probabilities are averaged.
-        flip: shows each one's mirror image, too.
-        offline: never use the network; the catalogue's weights must be in the cache.
+        scales: of the canvas or window, each at most 4; class probabilities are averaged.
+        flip: each one's mirror image, too.
+        offline: never use the network; the zoo's weights must be in the cache.
 
     Raises:
         segapp.UserError: no such checkpoint, a damaged one, no such device, output stride, canvas, window,

@@ -1,42 +1,29 @@
-"""What every tool does: composes its config, checks it, runs, and turns errors into one line."""
+"""What every tool does: finds its command, runs it, shows its help, and turns errors into one line."""
 
 import difflib
 import errno
 import importlib
 import io
 import logging
-import re
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
 
 import torch
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from pydantic import ValidationError
 
 import segapp
-from segapp.base.config import Config
+from segapp.base.compose import choices
 from segapp.base.devices import keep_freed_memory
 from segapp.base.distributed import ALONE, Processes, is_of_another_process, rank
-from segapp.base.errors import LESS_MEMORY, Stopped, UserError
+from segapp.base.errors import Stopped, UserError
 from segapp.base.files import discarded_if_empty, output_parent, writable_folder
 from segapp.base.logs import ProgressHandler
-from segapp.base.paths import CONF, PACKAGE, as_invoked, runs_folder
-
-OmegaConf.register_new_resolver("here", lambda path: str(Path.cwd() / path), replace=True)
-OmegaConf.register_new_resolver("package", lambda path: str(PACKAGE / path), replace=True)
-
-C = TypeVar("C", bound=Config)
+from segapp.base.paths import CONF, as_invoked, runs_folder
 
 PARTIAL = 1
 """Exit status when some images failed and the rest was done."""
@@ -78,11 +65,15 @@ def run_tool(name: str, arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(help_text(command.__doc__ or "", getattr(command, "CONFIGS", (name,))))
         return 0
-    return guarded(command.main, arguments)
+    return guarded(command.main, arguments, less_memory=getattr(command, "LESS_MEMORY", ""))
 
 
-def guarded(command: Callable[[list[str]], int], arguments: Sequence[str]) -> int:
-    """Runs `command` on the arguments. Returns the exit status; a `UserError` is one line on standard error."""
+def guarded(command: Callable[[list[str]], int], arguments: Sequence[str], *, less_memory: str = "") -> int:
+    """Runs `command` on the arguments. Returns the exit status; a `UserError` is one line on standard error.
+
+    Args:
+        less_memory: which of its keys to turn where memory is short.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be text
@@ -95,20 +86,25 @@ def guarded(command: Callable[[list[str]], int], arguments: Sequence[str]) -> in
         dashed = next((each for each in arguments if each.startswith("-") and not Path(each).exists()), None)
         if dashed is not None:
             raise UserError(f"{dashed}: options are written key=value, as in checkpoint=latest; --help shows them")
-        return command(list(arguments))
+        status = command(list(arguments))
+        sys.stdout.flush()
+        return status
     except UserError as error:
         message = str(error)
     except torch.OutOfMemoryError:
-        message = f"out of GPU memory; {LESS_MEMORY}"
+        message = f"out of GPU memory; {less_memory}"
     except MemoryError:
-        message = f"out of memory; {LESS_MEMORY}"
+        message = f"out of memory; {less_memory}"
     except RuntimeError as error:
         if "can't allocate memory" in str(error):  # PyTorch's, on a CPU
-            message = f"out of memory; {LESS_MEMORY}"
+            message = f"out of memory; {less_memory}"
         elif is_of_another_process(error):
             message = "another process of the job has ended; what ended it is told by that one"
         else:
             raise
+    except BrokenPipeError:  # whoever read what is printed has read enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:
         message = f"{error.filename or 'file'}: {error.strerror or error}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -131,160 +127,17 @@ def help_text(doc: str, configs: Sequence[str]) -> str:
     for name in configs:
         config = (CONF / f"{name}.yaml").read_text(encoding="utf-8")
         defaults = yaml.safe_load(config).get("defaults", ())
-        groups = [group for entry in defaults if isinstance(entry, dict) for group in entry]
+        groups = [group for entry in defaults if isinstance(entry, dict) for each in entry for group in _nested(each)]
         if groups:
             lines += ["Choices:", *(f"  {group}={'|'.join(choices(group))}" for group in groups), ""]
         lines += [f"Every value can be set as key=value; conf/{name}.yaml:", "", config]
     return as_invoked("\n".join(lines))
 
 
-def choices(group: str) -> list[str]:
-    """The files of a config group."""
-    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
-
-
-def read_config(name: str, overrides: Sequence[str], kind: type[C]) -> C:
-    """Composes conf/NAME.yaml with Hydra's overrides and checks every key and value.
-
-    Raises:
-        UserError: an unknown key, choice or value is named, with the nearest known one.
-    """
-    return validate(compose_config(name, overrides), kind)
-
-
-def compose_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """The composed and resolved config as plain data, its keys not yet checked."""
-    GlobalHydra.instance().clear()
-    try:
-        overrides = [_quoted(each) for each in overrides]
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            try:
-                composed = compose(name, overrides)
-                return OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
-            except OverrideParseException as error:
-                message = f"cannot read {error.override!r}: write key=value, and quote special characters"
-                raise UserError(message) from None
-            except MissingConfigException as error:
-                choices = ", ".join(error.options or ())
-                raise UserError(f"{error.missing_cfg_file}: no such choice; there are: {choices}") from None
-            except ConfigCompositionException as error:
-                raise UserError(_composition_problem(error, _known_keys(name, overrides))) from None
-    except (HydraException, OmegaConfBaseException) as error:
-        hint = "; a list stands in brackets: key=[a,b]" if "Ambiguous value" in str(error) else ""
-        raise UserError(f"{error}{hint}") from None
-    except ValueError as error:  # Hydra's own, at a group set to null or to a number
-        raise UserError(f"{' '.join(_choices(overrides))}: {error}") from None
-
-
-PATHS = (
-    "output",
-    "root",
-    "checkpoint",
-    "resume",
-    "predictions",
-    "against",
-    "labels",
-    "data.root",
-    "data.images",
-    "data.masks",
-    "data.classes",
-    "data.train",
-    "data.val",
-    "data.title",
-    "name",
-    "classes",
-    "licence",
-    "model.encoder.weights",
-)
-"""Keys whose values are taken as they are typed: a path may hold what Hydra's grammar keeps for itself."""
-
-
-def _quoted(override: str) -> str:
-    key, equals, value = override.partition("=")
-    if not equals or key not in PATHS or value == "null":
-        return override
-    if not value:
-        raise UserError(f"{key}= has no value; write {key}=null for none")
-    if value[0] in "'\"" and value[-1] == value[0]:
-        return override
-    return f"{key}='" + value.replace("'", "\\'") + "'"
-
-
-def validate(values: dict[str, Any], kind: type[C]) -> C:
-    """Raises:
-    UserError: names the first key that is unknown or whose value does not fit.
-    """
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        first, *others = error.errors()
-        if not first["loc"]:  # of values that do not go together
-            raise UserError(first["msg"].removeprefix("Value error, ")) from None
-        name = _path_of(first["loc"], values)
-        if first["type"] == "extra_forbidden":
-            known = [key for key in _keys(values) if not f"{key}.".startswith(f"{name}.")]
-            raise UserError(_unknown_key(name, known)) from None
-        if first["type"] == "missing":
-            raise UserError(f"{name} has no value; give it one, as in {name}=...") from None
-        # A value that may be of several kinds has an error for each.
-        reasons = [
-            each["msg"].removeprefix("Value error, ")
-            for each in (first, *others)
-            if each is first or _path_of(each["loc"], values) == name
-        ]
-        raise UserError(f"{name}={first['input']}: {', or: '.join(reasons)}") from None
-
-
-def _path_of(location: tuple[int | str, ...], values: Any) -> str:
-    """Pydantic's location as a key of the config: without the names of a union's members."""
-    path = []
-    for at, key in enumerate(location):
-        if isinstance(values, list) and isinstance(key, int):
-            values = values[key] if key < len(values) else None
-        elif isinstance(values, dict) and key in values:
-            values = values[key]
-        elif not isinstance(values, dict) or at < len(location) - 1:
-            continue
-        path.append(str(key))
-    return ".".join(path)
-
-
-def _choices(overrides: Sequence[str]) -> list[str]:
-    """Those overrides that choose a config of a group."""
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return [each.input_line or "" for each in parsed if each.key_or_group and (CONF / each.key_or_group).is_dir()]
-
-
-def _known_keys(name: str, overrides: Sequence[str]) -> list[str]:
-    try:
-        return _keys(compose(name, _choices(overrides)))
-    except HydraException:  # one of the choices is what is wrong
-        return _keys(compose(name))
-
-
-def _keys(values: Any, prefix: str = "") -> list[str]:
-    keys = []
-    for key in values:
-        value = values[key]
-        keys.append(f"{prefix}{key}")
-        if hasattr(value, "keys"):
-            keys.extend(_keys(value, f"{prefix}{key}."))
-    return keys
-
-
-def _composition_problem(error: Exception, known: list[str]) -> str:
-    refused = re.match(r"Could not (?:override|delete)[^']*'([^'=]+)", str(error))
-    if refused:
-        return _unknown_key(refused[1], known)
-    return str(error).splitlines()[0]
-
-
-def _unknown_key(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, 1, 0.6)
-    if not near:
-        by_last = {each.rpartition(".")[2]: each for each in known}
-        near = [by_last[name] for name in difflib.get_close_matches(key.rpartition(".")[2], by_last, 1, 0.6)]
-    return f"{key} is no key of this config" + (f"; did you mean {near[0]}?" if near else "; --help shows them all")
+def _nested(group: str) -> list[str]:
+    """The group and the groups in it, as model and model/encoder."""
+    inner = sorted(folder.name for folder in (CONF / group).iterdir() if folder.is_dir())
+    return [group, *(each for name in inner for each in _nested(f"{group}/{name}"))]
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from segapp.data.formats.shapes import SHAPES_CLASSES, make_shapes
-from segapp.models.deeplabv3plus import build_model
+from segapp.models.encoders.interface import INCEPTION
 from segapp.weights.checkpoint import CheckpointInfo, save_checkpoint
 from tests.networks import randomise, small
 
@@ -41,19 +41,19 @@ def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
     def make(
         name: str = "net.safetensors",
         classes: tuple[str, ...] = SHAPES_CLASSES,
-        splits_seen: tuple[str, ...] = ("none",),
+        trained_on: tuple[str, ...] = ("none",),
         seed: int = 0,
     ) -> Path:
-        model = build_model(small(), len(classes))
+        model = small().build(len(classes))
         randomise(model, seed)
         info = CheckpointInfo(
-            format="segapp-1",
-            model=small(),
+            network=small(),
             classes=classes,
+            background=0,
+            normalization=INCEPTION,
             canvas=65,
-            splits_seen=splits_seen,
+            trained_on=trained_on,
             iteration=0,
-            miou=None,
         )
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)

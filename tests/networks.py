@@ -8,31 +8,34 @@ import torch
 import yaml
 from torch import nn
 
-from segapp.inference.options import Whole
-from segapp.models.deeplabv3plus import ModelConfig
+from segapp.inference.options import Resized, Sliding, Whole
+from segapp.inference.predictor import Predictor
+from segapp.models.deeplabv3plus import DeepLabV3Plus, DeepLabV3PlusConfig
+from segapp.runtimes.pytorch import PyTorchRuntime
 
 CONF = Path(__file__).parent.parent / "conf" / "model"
 
 
-def config(**changes: Any) -> ModelConfig:
+def config(**changes: Any) -> DeepLabV3PlusConfig:
     values = yaml.safe_load((CONF / "deeplabv3plus_xception.yaml").read_text())
+    (encoder,) = (each["encoder"] for each in values.pop("defaults") if isinstance(each, dict))
+    values["encoder"] = yaml.safe_load((CONF / "encoder" / f"{encoder}.yaml").read_text())
     for key, value in changes.items():
         *parents, last = key.split("__")
         target = values
         for parent in parents:
             target = target[parent]
         target[last] = value
-    return ModelConfig.model_validate(values)
+    return DeepLabV3PlusConfig.model_validate(values)
 
 
-def small(**changes: Any) -> ModelConfig:
+def small(**changes: Any) -> DeepLabV3PlusConfig:
     """The same code with few channels, for tests of behaviour."""
     narrow = {
         "encoder__name": "xception41",
         "encoder__width": 0.125,
         "aspp__channels": 16,
         "decoder": {"channels": 16, "low_level_channels": 8, "separable": True},
-        "bn_momentum": 0.1,
     }
     return config(**(narrow | changes))
 
@@ -40,6 +43,20 @@ def small(**changes: Any) -> ModelConfig:
 def whole(canvas: int | None, scales: Sequence[float] = (1,), flip: bool = False) -> Whole:
     """How a predictor shows images."""
     return Whole(canvas=canvas, scales=tuple(scales), flip=flip)
+
+
+def predictor_of(model: DeepLabV3Plus, classes: tuple[str, ...], inference: Whole | Sliding | Resized) -> Predictor:
+    """On the CPU."""
+    return Predictor(PyTorchRuntime(model, classes, device=torch.device("cpu")), inference)
+
+
+def runtime_of(predictor: Predictor) -> PyTorchRuntime:
+    assert isinstance(predictor.runtime, PyTorchRuntime)
+    return predictor.runtime
+
+
+def model_of(predictor: Predictor) -> nn.Module:
+    return runtime_of(predictor).model
 
 
 def randomise(model: nn.Module, seed: int = 0) -> None:

@@ -17,10 +17,10 @@ _MOST_METADATA = 1_000_000  # bytes of headers for one member of an archive
 _CHUNK = 1 << 18  # bytes
 
 
-def extract(archive: Path, folder: Path, wanted: Callable[[str], bool], *, limit: int) -> list[Path]:
-    """Unpacks the files whose name in the archive, without a leading ./, is `wanted`; returns their paths.
+def extract(archive: Path, folder: Path, is_needed: Callable[[str], bool], *, limit: int) -> list[Path]:
+    """Unpacks the files whose name in the archive, without a leading ./, is `is_needed`; returns their paths.
 
-    Other members are passed over, whatever they are. Together the wanted ones may have `limit` bytes.
+    Other members are passed over, whatever they are. Together those needed may have `limit` bytes.
 
     Raises:
         UserError: no sound .tar, .tar.gz or .zip, or one with something in it that must not be unpacked; nothing of
@@ -28,7 +28,7 @@ def extract(archive: Path, folder: Path, wanted: Callable[[str], bool], *, limit
     """
     made: list[Path] = []  # files, and the folders made for them, in order
     try:
-        _extract(archive, folder, wanted, limit, made)
+        _extract(archive, folder, is_needed, limit, made)
     except BaseException as error:
         for path in reversed(made):
             with suppress(OSError):
@@ -41,11 +41,11 @@ def extract(archive: Path, folder: Path, wanted: Callable[[str], bool], *, limit
     return [path for path in made if path.is_file()]
 
 
-def _extract(archive: Path, folder: Path, wanted: Callable[[str], bool], limit: int, made: list[Path]) -> None:
+def _extract(archive: Path, folder: Path, is_needed: Callable[[str], bool], limit: int, made: list[Path]) -> None:
     total = 0
     for member in (_zip_members if zipfile.is_zipfile(archive) else _tar_members)(archive):
         name = PurePosixPath(member.name).as_posix()
-        if member.kind == "folder" or not wanted(name):
+        if member.kind == "folder" or not is_needed(name):
             continue
         parts = PureWindowsPath(name).parts  # refuses what either system takes for a way out
         if not parts or ".." in parts or PureWindowsPath(name).anchor or not name.isprintable():

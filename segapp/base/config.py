@@ -30,9 +30,9 @@ def as_typed(path: str | Path) -> Path:
 UserPath = Annotated[Path, AfterValidator(as_typed)]
 
 
-def save_config(folder: Path, config: Config) -> None:
-    """Writes the resolved config to config.yaml."""
-    write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+def save_config(path: Path, config: Config) -> None:
+    """Writes the resolved config as YAML."""
+    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

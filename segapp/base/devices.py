@@ -33,6 +33,11 @@ def pick_device(name: DeviceName) -> torch.device:
     return torch.device(name)
 
 
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:
     """In which convolutions are computed. Auto: bfloat16 on a GPU that has it, float16 on another, else float32."""
     if precision != "auto":
@@ -65,11 +70,3 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD of malloc.h: bytes free at the heap's end
         libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD: bytes from which memory is no part of the heap
-
-
-def to_network_input(images: Tensor) -> Tensor:
-    """uint8 N x H x W x 3 to float N x 3 x H x W in [-1, 1]: x * 2 / 255 - 1, the only place that does so.
-
-    Permuted and not copied, it is channels_last.
-    """
-    return images.permute(0, 3, 1, 2).float().mul_(2 / 255).sub_(1)

@@ -21,10 +21,10 @@ PATIENCE = timedelta(minutes=30)
 
 @dataclass(frozen=True)
 class Processes:
-    """`rank` of `size`; `local_rank` on its machine. Rank 0 alone writes files."""
+    """`rank` of `world_size`; `local_rank` on its machine. Rank 0 alone writes files."""
 
     rank: int = 0
-    size: int = 1
+    world_size: int = 1
     local_rank: int = 0
 
     @property
@@ -33,24 +33,24 @@ class Processes:
 
     def sum(self, values: Tensor) -> Tensor:
         """Sums over the processes, in place."""
-        if self.size > 1:
+        if self.world_size > 1:
             dist.all_reduce(values)
         return values
 
     def broadcast(self, values: Tensor) -> None:
         """The main process's values to all, in place."""
-        if self.size > 1:
+        if self.world_size > 1:
             dist.broadcast(values, 0)
 
     def any(self, flag: bool) -> bool:
         """Whether one process at least says so; all must ask."""
-        return flag if self.size == 1 else bool(self.sum(torch.tensor(int(flag))))
+        return flag if self.world_size == 1 else bool(self.sum(torch.tensor(int(flag))))
 
     def gather(self, value: T) -> list[T]:
         """Every process's value, by rank; plain data."""
-        if self.size == 1:
+        if self.world_size == 1:
             return [value]
-        values: list[Any] = [None] * self.size
+        values: list[Any] = [None] * self.world_size
         dist.all_gather_object(values, value)
         return values
 
@@ -60,7 +60,7 @@ class Processes:
 
     def barrier(self) -> None:
         """Until all are here."""
-        if self.size > 1:
+        if self.world_size > 1:
             dist.barrier()
 
     @contextmanager
@@ -81,7 +81,7 @@ def rank() -> int:
     return int(os.environ.get("RANK", 0))
 
 
-def local_size() -> int:
+def local_world_size() -> int:
     """Processes of the job on this machine, which share its cores and its memory."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 

@@ -21,7 +21,6 @@ def and_more(count: int) -> str:
     return f" (and {count - 1} more)" if count > 1 else ""
 
 
-LESS_MEMORY = "lower batch_size or eval.batch_size, raise accumulate, or set model.activation_checkpointing=true"
 OTHER_FOLDER = "name another cache folder with SEGAPP_CACHE=DIR"
 
 

@@ -1,19 +1,17 @@
-"""Reading and writing of images and masks: the only place."""
+"""Reads and writes the files of images and masks: the only place."""
 
 import contextlib
 import io
 import struct
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import deflate
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image, ImageDraw, ImageFile, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from segapp.base.classes import IGNORE_INDEX
 from segapp.base.errors import UserError
 from segapp.base.files import atomic_write
 
@@ -210,36 +208,3 @@ def write_image(path: Path, image: Array) -> None:
     """Writes H x W x 3 uint8 RGB in the format of the path's suffix, whole or not at all."""
     with atomic_write(path) as temporary:
         Image.fromarray(image).save(temporary, quality=92)
-
-
-def blend(image: Array, labels: Array, palette: Array, opacity: float = 0.55) -> Array:
-    """The image with its labels' colours over it; background (0) and ignored pixels stay clear."""
-    covered = ((labels != 0) & (labels != IGNORE_INDEX))[..., None]
-    mixed = image + (palette[labels] - image.astype(np.int16)) * opacity
-    return np.where(covered, mixed, image).astype(np.uint8)
-
-
-def overlay(image: Array, labels: Array, classes: Sequence[str], palette: Array) -> Array:
-    """`blend`, with a legend below of the classes found, largest first. Returns (H + legend) x W x 3."""
-    pixels = np.bincount(labels.ravel(), minlength=256)[: len(classes)]
-    found = [int(index) for index in np.argsort(-pixels, kind="stable") if pixels[index]]
-    size = max(12, min(32, image.shape[1] // 30))
-    font = ImageFont.load_default(size)
-    entries = [f"{classes[index]} {pixels[index] / labels.size:.1%}" for index in found]
-    line = round(size * 1.6)
-    x, y, places = line // 3, 0, []
-    for entry in entries:
-        width = line + round(font.getlength(entry)) + line // 2
-        if x > line // 3 and x + width > image.shape[1]:
-            x, y = line // 3, y + line
-        places.append((x, y))
-        x += width
-    canvas = Image.new("RGB", (image.shape[1], image.shape[0] + y + line), "white")
-    canvas.paste(Image.fromarray(blend(image, labels, palette)), (0, 0))
-    draw = ImageDraw.Draw(canvas)
-    for index, entry, (left, top) in zip(found, entries, places, strict=True):
-        top += image.shape[0]
-        box = (left, top + line // 4, left + line // 2, top + line // 4 + line // 2)
-        draw.rectangle(box, fill=tuple(int(value) for value in palette[index]), outline="black")
-        draw.text((left + line * 0.7, top + line / 2), entry, fill="black", font=font, anchor="lm")
-    return np.array(canvas)

@@ -35,8 +35,8 @@ class ProgressHandler(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
-def log_to_file(folder: Path) -> None:
-    """Keeps a copy of the log in the run's folder, log.txt."""
-    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+def log_to_file(path: Path) -> None:
+    """Keeps a copy of the log."""
+    handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     logging.getLogger().addHandler(handler)

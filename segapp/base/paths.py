@@ -18,4 +18,6 @@ def runs_folder() -> Path:
 
 def as_invoked(text: str) -> str:
     """Commands such as `uv run python tools/train.py`, which only a clone has, as `segapp train` in a wheel."""
-    return text if IN_CLONE else re.sub(r"(?:uv run )?(?:python )?\btools/(\w+)\.py", r"segapp \1", text)
+    if IN_CLONE:
+        return text
+    return re.sub(r"(?:python )?\btools/(\w+)\.py", r"segapp \1", text.replace("uv run ", ""))

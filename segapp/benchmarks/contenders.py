@@ -1,4 +1,4 @@
-"""The networks that tools/benchmark.py times: ours, and those of peers that are installed."""
+"""The networks that are compared: ours, and those of other libraries that are installed."""
 
 import importlib.util
 from collections.abc import Callable
@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from segapp.base.classes import IGNORE_INDEX
 from segapp.base.errors import UserError
-from segapp.models.deeplabv3plus import DeepLabV3Plus, ModelConfig, build_model
+from segapp.models.deeplabv3plus import DeepLabV3PlusConfig
 from segapp.models.head import ATROUS_RATES
+from segapp.models.layers import resize
 from segapp.training.losses import Loss, LossConfig
 
-PAPERS = Loss(LossConfig(cross_entropy=1, label_smoothing=0, top_k=1, class_weights="none", dice=0, lovasz=0))
+PAPER_LOSS = Loss(LossConfig(cross_entropy=1, label_smoothing=0, top_k=1, class_weights="none", dice=0, lovasz=0))
 """The paper's loss: that of conf/loss/cross_entropy.yaml."""
 
 
@@ -30,7 +31,7 @@ class Contender:
         package: what must be installed.
     """
 
-    network: Callable[[ModelConfig, int, bool], nn.Module]
+    network: Callable[[DeepLabV3PlusConfig, int, bool], nn.Module]
     loss: Callable[[Tensor, Tensor], Tensor]
     memory_format: torch.memory_format = torch.channels_last
     package: str = "segapp"
@@ -40,49 +41,35 @@ class Contender:
         return importlib.util.find_spec(self.package) is not None
 
 
-class FullSize(nn.Module):
-    """Our network's logits at the image's size, as the peers give them."""
+class Adapted(nn.Module):
+    """A network that gives what contenders are compared in: logits of the image's size, or an encoder's last feature.
 
-    def __init__(self, network: DeepLabV3Plus) -> None:
+    Args:
+        network: that does the work.
+        run: gives that output of the network for N x 3 x H x W images.
+    """
+
+    def __init__(self, network: nn.Module, run: Callable[[Any, Tensor], Tensor]) -> None:
         super().__init__()
         self.network = network
+        self.run = run
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network(images, full_size=True)  # type: ignore[no-any-return]
+        return self.run(self.network, images)
 
 
-class OurEncoder(nn.Module):
-    """The last feature alone."""
-
-    def __init__(self, encoder: nn.Module) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.encoder(images)[1]  # type: ignore[no-any-return]
+def ours(config: DeepLabV3PlusConfig, classes: int, train: bool) -> nn.Module:
+    network = config.build(classes)
+    if train:  # the loss resizes
+        return network
+    return Adapted(network, lambda network, images: resize(network(images), (images.shape[2], images.shape[3])))
 
 
-class TimmEncoder(nn.Module):
-    """The last feature alone."""
-
-    def __init__(self, encoder: Any) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.encoder.forward_features(images)  # type: ignore[no-any-return]
+def our_encoder(config: DeepLabV3PlusConfig, classes: int, train: bool) -> nn.Module:
+    return Adapted(config.build(classes).encoder, lambda encoder, images: encoder(images)[-1])
 
 
-def ours(config: ModelConfig, classes: int, train: bool) -> nn.Module:
-    network = build_model(config, classes)
-    return network if train else FullSize(network)  # in training the loss resizes
-
-
-def our_encoder(config: ModelConfig, classes: int, train: bool) -> nn.Module:
-    return OurEncoder(build_model(config, classes).encoder)
-
-
-def smp(config: ModelConfig, classes: int, train: bool) -> nn.Module:
+def smp(config: DeepLabV3PlusConfig, classes: int, train: bool) -> nn.Module:
     import segmentation_models_pytorch
 
     _only_full_width(config)
@@ -96,20 +83,21 @@ def smp(config: ModelConfig, classes: int, train: bool) -> nn.Module:
     return network
 
 
-def timm_encoder(config: ModelConfig, classes: int, train: bool) -> nn.Module:
+def timm_encoder(config: DeepLabV3PlusConfig, classes: int, train: bool) -> nn.Module:
     import timm
 
     _only_full_width(config)
-    return TimmEncoder(timm.create_model(config.encoder.name, num_classes=0, output_stride=config.output_stride))
+    encoder = timm.create_model(config.encoder.name, num_classes=0, output_stride=config.output_stride)
+    return Adapted(encoder, lambda encoder, images: encoder.forward_features(images))
 
 
-def _only_full_width(config: ModelConfig) -> None:
+def _only_full_width(config: DeepLabV3PlusConfig) -> None:
     if config.encoder.width != 1:
         raise UserError("it has no other width than model.encoder.width=1")
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    return PAPERS(logits, labels, PAPERS.counts(labels))
+    return PAPER_LOSS(logits, labels, PAPER_LOSS.counts(labels))
 
 
 def full_size_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -12,13 +12,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from segapp.benchmarks.timing import milliseconds, seconds_of, table
 from segapp.models.flops import Clock, finish
 
-Part = Literal["network", "loss", "optimizer"]
+Component = Literal["network", "loss", "optimizer"]
 Direction = Literal["forward", "backward", "update"]
-Mark = Callable[[Part, Direction], None]
-"""Told what a step does from here on."""
-Step = Callable[[Mark], object]
+EnterPhase = Callable[[Component, Direction], None]
+"""Called by a step with what it does from here on."""
+Step = Callable[[EnterPhase], object]
 """One batch through a network, or one step of training."""
 
 HEAD_START = 400_000
@@ -41,13 +42,13 @@ ORDER = (
 )
 
 
-def unmarked(part: Part, direction: Direction) -> None:
-    """The `Mark` of a step that is not looked into."""
+def untracked(component: Component, direction: Direction) -> None:
+    """The `EnterPhase` of a step whose operators are not recorded."""
 
 
 @dataclass(frozen=True)
-class Operator:
-    """One call. `seconds` gives its time once the device has finished."""
+class OperatorCall:
+    """One call of an operator. `seconds` gives its time once the device has finished."""
 
     kind: str
     direction: Direction
@@ -57,8 +58,8 @@ class Operator:
 
 
 @dataclass(frozen=True)
-class Row:
-    """All calls of a kind in one step."""
+class LayerTime:
+    """All calls of a kind of layer in one step."""
 
     kind: str
     direction: Direction | Literal[""]
@@ -68,7 +69,7 @@ class Row:
     seconds: float
 
 
-class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records each operator that runs, views aside, with what it asks for: not under inference mode, which hides some.
 
     FLOPs are two for each multiply-add of a convolution; bytes are the least there can be: all that an operator takes
@@ -79,11 +80,12 @@ class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.device = device
         self.clock = clock
-        self.seen: list[Operator] = []
-        self.mark("network", "forward")
+        self.calls: list[OperatorCall] = []
+        self.enter_phase("network", "forward")
 
-    def mark(self, part: Part, direction: Direction) -> None:
-        self.part: Part = part
+    def enter_phase(self, component: Component, direction: Direction) -> None:
+        """What is recorded from here on belongs there."""
+        self.component: Component = component
         self.direction: Direction = direction
 
     def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -91,19 +93,19 @@ class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if operator.is_view:
             return operator(*args, **kwargs)
         name, direction = operator.overloadpacket.__name__, self.direction
-        kind = kind_of(self.part, name, args)
+        kind = kind_of(self.component, name, args)
         out, seconds = timed(lambda: operator(*args, **kwargs), self.device, self.clock)
         flops, moved = flops_of(name, args, out), least_bytes(operator, args, kwargs, out)
-        self.seen.append(Operator(kind, direction, flops, moved, seconds))
+        self.calls.append(OperatorCall(kind, direction, flops, moved, seconds))
         return out
 
 
-def kind_of(part: Part, name: str, args: Sequence[Any]) -> str:
+def kind_of(component: Component, name: str, args: Sequence[Any]) -> str:
     """The kind of layer that ATen's operator `name` belongs to."""
     if "upsample" in name:
         return "resize"
-    if part != "network":
-        return part
+    if component != "network":
+        return component
     if name in ("convolution", "convolution_backward"):
         weight = args[1 if name == "convolution" else 2]
         if weight.shape[1] == 1:
@@ -111,7 +113,7 @@ def kind_of(part: Part, name: str, args: Sequence[Any]) -> str:
         return "pointwise conv" if weight.shape[2:] == (1, 1) else "dense conv"
     if name == "add":
         return "sums"
-    return next((kind for part_of_name, kind in KINDS.items() if part_of_name in name), "rest")
+    return next((kind for part, kind in KINDS.items() if part in name), "rest")
 
 
 def flops_of(name: str, args: Sequence[Any], out: Any) -> int:
@@ -122,12 +124,13 @@ def flops_of(name: str, args: Sequence[Any], out: Any) -> int:
     if name == "convolution":
         return 2 * out.numel() * args[1][0].numel()  # type: ignore[no-any-return]
     if name == "convolution_backward":
-        gradient, weight, wanted = args[0], args[2], args[10]
-        return 2 * gradient.numel() * weight[0].numel() * sum(wanted[:2])  # type: ignore[no-any-return]
+        gradient, weight, output_mask = args[0], args[2], args[10]
+        return 2 * gradient.numel() * weight[0].numel() * sum(output_mask[:2])  # type: ignore[no-any-return]
     return 0
 
 
 def least_bytes(operator: Any, args: Any, kwargs: Any, out: Any) -> int:
+    """All tensors that an operator takes, and all that it gives or changes."""
     written = tree_leaves(out)
     if not operator._schema.returns:  # in place, on lists of tensors
         arguments = zip(args, operator._schema.arguments, strict=False)
@@ -157,33 +160,32 @@ def timed(run: Callable[[], Any], device: torch.device, clock: Clock) -> tuple[A
     return out, lambda: seconds
 
 
-def look_into(
+def profile_layers(
     step: Step, device: torch.device, rounds: int, clock: Clock = time.perf_counter
-) -> tuple[list[Row], list[float]]:
-    """Medians over the rounds, by kind of layer, and the seconds of whole steps not looked into, which take turns."""
-    looks, whole = [], []
+) -> tuple[list[LayerTime], list[float]]:
+    """Medians over the rounds, by kind of layer, and the seconds of whole steps, which take turns."""
+    profiles, step_seconds = [], []
     for _ in range(rounds + 1):
-        start = clock()
-        step(unmarked)
+        step_seconds.append(seconds_of(lambda: step(untracked), device, clock))
+        with OperatorRecorder(device, clock) as recorder:
+            step(recorder.enter_phase)
         finish(device)
-        whole.append(clock() - start)
-        with Operators(device, clock) as operators:
-            step(operators.mark)
-        finish(device)
-        looks.append(by_kind(operators.seen))
-    _, *looks = looks  # the first warms up
+        profiles.append(by_kind(recorder.calls))
+    _, *profiles = profiles  # the first warms up
     rows = [
-        replace(row, seconds=statistics.median(look[key].seconds for look in looks)) for key, row in looks[0].items()
+        replace(row, seconds=statistics.median(profile[key].seconds for profile in profiles))
+        for key, row in profiles[0].items()
     ]
-    return sorted(rows, key=lambda row: (ORDER.index(row.kind), row.direction != "forward")), whole[1:]
+    return sorted(rows, key=lambda row: (ORDER.index(row.kind), row.direction != "forward")), step_seconds[1:]
 
 
-def by_kind(operators: Sequence[Operator]) -> dict[tuple[str, Direction], Row]:
-    groups: dict[tuple[str, Direction], list[Operator]] = defaultdict(list)
-    for each in operators:
+def by_kind(calls: Iterable[OperatorCall]) -> dict[tuple[str, Direction], LayerTime]:
+    """The sums of all calls of a kind in one direction."""
+    groups: dict[tuple[str, Direction], list[OperatorCall]] = defaultdict(list)
+    for each in calls:
         groups[each.kind, each.direction].append(each)
     return {
-        (kind, direction): Row(
+        (kind, direction): LayerTime(
             kind,
             direction,
             calls=len(group),
@@ -195,16 +197,16 @@ def by_kind(operators: Sequence[Operator]) -> dict[tuple[str, Direction], Row]:
     }
 
 
-def print_layers(rows: Sequence[Row], whole: Sequence[float], *, matmul: float, copy: float) -> None:
+def print_layers(rows: Sequence[LayerTime], step_seconds: Sequence[float], *, matmul: float, copy: float) -> None:
     """The table, and its sum beside the whole.
 
     Args:
-        rows: of `look_into`.
-        whole: seconds of whole steps.
+        rows: of `profile_layers`.
+        step_seconds: of whole steps, without the recorder.
         matmul: the device's measured limit, in operations a second.
         copy: likewise, in bytes a second.
     """
-    everything = Row(
+    everything = LayerTime(
         "all",
         "",
         calls=sum(row.calls for row in rows),
@@ -229,19 +231,8 @@ def print_layers(rows: Sequence[Row], whole: Sequence[float], *, matmul: float, 
     ]
     print(table(header, lines, left=2))
     limit = sum(max(row.flops / matmul, row.bytes / copy) for row in rows)
+    median, least, most = milliseconds(step_seconds)
     print(
-        f"the whole step, not looked into: {statistics.median(whole) * 1e3:.2f} ms ({min(whole) * 1e3:.2f} to "
-        f"{max(whole) * 1e3:.2f}); with every kind at the limits: {limit * 1e3:.2f} ms"
+        f"the whole step, not looked into: {median} ms ({least} to {most}); "
+        f"with every kind at the limits: {limit * 1e3:.2f} ms"
     )
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
-    """In Markdown, in columns; all but the `left` first are numbers."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        sides = ["<"] * left + [">"] * (len(cells) - left)
-        return " | ".join(f"{cell:{side}{width}}" for cell, side, width in zip(cells, sides, widths, strict=True))
-
-    rule = ["-" * width if at < left else "-" * (width - 1) + ":" for at, width in enumerate(widths)]
-    return "\n".join(f"| {line(cells)} |" for cells in (header, rule, *rows))

@@ -1,10 +1,9 @@
-"""What tools/benchmark.py data does: crops a second from files, beside how others get them."""
+"""How many training crops a second come from files, beside how other libraries make them?"""
 
 import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import albumentations as A
@@ -13,13 +12,17 @@ import numpy as np
 import torch
 from albumentations.pytorch import ToTensorV2
 from PIL import Image, ImageOps
+from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from segapp.base.classes import IGNORE_INDEX
+from segapp.base.config import Config
 from segapp.base.errors import UserError
+from segapp.benchmarks.timing import threads
+from segapp.data import DataConfig
 from segapp.data.dataset import SegmentationDataset
 from segapp.data.loading.crops import TrainingStream, training_batches
 from segapp.data.loading.loader import start_worker
@@ -29,6 +32,15 @@ from segapp.data.packed_strings import PackedStrings
 
 BATCH = 16
 GREY = 128
+
+
+class LoadingBenchmarkConfig(Config):
+    """See conf/benchmark_data.yaml."""
+
+    data: DataConfig
+    transform: TransformConfig
+    samples: int = Field(gt=0)
+    rounds: int = Field(gt=0)
 
 
 class Peer(Dataset[tuple[Tensor, Tensor]]):
@@ -136,15 +148,16 @@ Run = Callable[[int, int], Iterator[Any]]
 """From the first position and the number of batches to the batches."""
 
 
-def time_loading(dataset: SegmentationDataset, transform: TransformConfig, *, samples: int, rounds: int) -> None:
+def time_loading(config: LoadingBenchmarkConfig) -> None:
     """Prints samples a second: of CPU time in this process with one thread, then of time with two worker processes.
 
     CPU time is what one core needs, and moves little when others use the machine. All contenders take their turn in
     each round; the ratio is of medians.
 
     Raises:
-        UserError: no masks; an image cannot be read; `transform` is not ScaleCropFlip alone, which the peers copy.
+        UserError: no masks; an image cannot be read; the transform is not ScaleCropFlip alone, which the peers copy.
     """
+    dataset, transform = config.data.dataset("train"), config.transform
     if dataset.masks is None:
         raise UserError(f"{dataset.name}: its images have no masks")
     if [list(step) for step in transform.train] != [["ScaleCropFlip"]]:
@@ -152,11 +165,14 @@ def time_loading(dataset: SegmentationDataset, transform: TransformConfig, *, sa
     scales = (transform.train[0]["ScaleCropFlip"] or {})["scales"]
     ours = {
         "segapp": TrainingStream(dataset, transform, seed=0),
-        "segapp, decoded images in memory": TrainingStream(held(dataset, samples), transform, seed=0),
+        "segapp, decoded images in memory": TrainingStream(held(dataset, config.samples), transform, seed=0),
     }
     peers = {name: peer(dataset, transform.crop, scales) for name, peer in PEERS.items()}
-    batches = max(2, samples // BATCH)
-    print(f"{dataset.name}, {len(dataset)} images, crops of {transform.crop}; {rounds} rounds of {batches * BATCH}")
+    batches = max(2, config.samples // BATCH)
+    print(
+        f"{dataset.name}, {len(dataset)} images, crops of {transform.crop}; "
+        f"{config.rounds} rounds of {batches * BATCH}"
+    )
     for workers in (0, 2):
         runs: dict[str, Run] = {}
         for name, stream in ours.items():
@@ -165,8 +181,8 @@ def time_loading(dataset: SegmentationDataset, transform: TransformConfig, *, sa
             runs[name] = _peer(peer, workers)
         if not workers:
             runs["segapp, decoding alone"] = _decoding(dataset)
-        with one_thread():
-            rates = _measure(runs, batches, rounds, time.perf_counter if workers else time.process_time)
+        with threads(1):  # as in a worker
+            rates = _measure(runs, batches, config.rounds, time.perf_counter if workers else time.process_time)
         print(f"{f'{workers} workers' if workers else 'in-process, CPU time':34} samples/s   min     max   segapp x")
         base = statistics.median(rates["segapp"])
         for name, each in rates.items():
@@ -225,16 +241,3 @@ def _decoding(dataset: SegmentationDataset) -> Run:
             yield [dataset[position % len(dataset)] for position in range(batch * BATCH, (batch + 1) * BATCH)]
 
     return run
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """OpenCV and PyTorch on one thread each, as in a worker."""
-    threads = cv2.getNumThreads(), torch.get_num_threads()
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(threads[0])
-        torch.set_num_threads(threads[1])

@@ -7,4 +7,50 @@ python tools/benchmark.py measures data.root=/path/to/VOCdevkit/VOC2012 compile=
 uv run --with segmentation-models-pytorch python tools/benchmark.py infer size=[512,512]
 """
 
-from segapp.benchmarks.networks import main as main
+from collections.abc import Callable
+
+from segapp.base.compose import compose_config, read_config
+from segapp.base.errors import UserError
+from segapp.benchmarks.infer import InferBenchmarkConfig, time_inference
+from segapp.benchmarks.loading import LoadingBenchmarkConfig, time_loading
+from segapp.benchmarks.measures import MeasuresBenchmarkConfig, time_measures
+from segapp.benchmarks.train import TrainBenchmarkConfig, time_training
+from segapp.evaluation.config import EvalConfig
+
+
+def infer(overrides: list[str]) -> None:
+    time_inference(read_config("benchmark_infer", overrides, InferBenchmarkConfig))
+
+
+def train(overrides: list[str]) -> None:
+    time_training(read_config("benchmark_train", overrides, TrainBenchmarkConfig))
+
+
+def data(overrides: list[str]) -> None:
+    time_loading(read_config("benchmark_data", overrides, LoadingBenchmarkConfig))
+
+
+def measures(overrides: list[str]) -> None:
+    config = read_config("benchmark_measures", overrides, MeasuresBenchmarkConfig)
+    trimap_widths = EvalConfig.model_validate(compose_config("eval", [])["eval"]).trimap_widths
+    time_measures(config, trimap_widths)
+
+
+QUESTIONS: dict[str, Callable[[list[str]], None]] = {
+    "infer": infer,
+    "train": train,
+    "data": data,
+    "measures": measures,
+}
+"""By the first argument; each takes the others."""
+LESS_MEMORY = "lower batch_size or size"
+CONFIGS = tuple(f"benchmark_{question}" for question in QUESTIONS)
+
+
+def main(arguments: list[str]) -> int:
+    """Answers the question that the first argument names. Returns the exit status."""
+    question = QUESTIONS.get(arguments[0]) if arguments else None
+    if question is None:
+        raise UserError(f"say first what to time: python tools/benchmark.py {'|'.join(QUESTIONS)} [key=value ...]")
+    question(arguments[1:])
+    return 0

@@ -5,10 +5,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from segapp.base.compose import compose_config, read_config
 from segapp.base.config import Config, UserPath
-from segapp.cli import compose_config, read_config
+from segapp.base.paths import as_invoked
 from segapp.commands.check_data import CheckConfig
-from segapp.data.getting.get import get_coco, get_trainaug, get_voc
+from segapp.data.getting.coco import get_coco
+from segapp.data.getting.sbd import get_trainaug
+from segapp.data.getting.voc import get_voc
 
 
 class GetConfig(Config):
@@ -23,7 +26,8 @@ def get_data(data: str, get: Callable[..., None], after: str, overrides: list[st
     config = read_config("prepare_data", overrides, GetConfig)
     root = config.root or Path(compose_config("check_data", [f"data={data}"])["data"]["root"])
     get(root, offline=config.offline)
-    print(f"{root} has it; next: uv run python tools/prepare_data.py {after.format(shlex.quote(str(root)))}")
+    arguments = after.format(shlex.quote(str(root)))
+    print(as_invoked(f"{root} has it; next: uv run python tools/prepare_data.py {arguments}"))
     return 0
 
 

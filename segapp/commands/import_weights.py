@@ -13,21 +13,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from segapp.base.compose import read_config
 from segapp.base.config import Config, UserPath, Words, as_typed
 from segapp.base.errors import UserError
 from segapp.base.files import output_parent
-from segapp.cli import read_config
 from segapp.data.formats.classes_file import read_classes
-from segapp.weights.checkpoint import EncoderInfo
-from segapp.weights.find import LATEST, facts, find_weights
-from segapp.weights.sources.convert import ARCHIVES, WeightsMetadata, convert, own_file, write_converted, write_timm
-from segapp.weights.zoo import ZOO, Entry, listing
+from segapp.weights.find import LATEST, find_weights, metadata_of
+from segapp.weights.sources.common import WeightsMetadata
+from segapp.weights.sources.convert import ARCHIVES, convert, own_file, write_converted, write_timm
+from segapp.weights.zoo import ZOO, ZooEntry, listing
 
 log = logging.getLogger(__name__)
 
 
-FACTS_OF_NETWORKS = ("classes", "output_stride", "canvas")
-FACTS = (*FACTS_OF_NETWORKS, "splits_seen", "licence")
+OF_NETWORKS = ("classes", "output_stride", "canvas")
+METADATA = (*OF_NETWORKS, "trained_on", "licence")
 """Keys that say what foreign weights do not tell of themselves."""
 
 
@@ -38,7 +38,7 @@ class ImportConfig(Config):
     format: Literal["segapp", "timm"]
     offline: bool
     classes: UserPath | None
-    splits_seen: Words | None
+    trained_on: Words | None
     licence: str | None
     output_stride: Literal[8, 16, 32] | None
     canvas: Annotated[int, Field(gt=0, le=4097)] | Literal["auto"] | None
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
     if name == "list":
         print(listing())
         return 0
-    given = [key for key in FACTS if getattr(config, key) not in (None, "auto")]
+    given = [key for key in METADATA if getattr(config, key) not in (None, "auto")]
     named = name in ZOO or name == LATEST
     source = find_weights(name, offline=config.offline) if named else as_typed(name)
     if not named and not source.exists() and not source.with_name(f"{source.name}.index").exists():
@@ -68,11 +68,11 @@ def main(arguments: list[str]) -> int:
     if given and own_file(source) is not None:
         raise UserError(f"{source} describes itself; {given[0]} is for weights from elsewhere")
     with output_parent(config.output.parent):
-        info, weights = convert(source, facts_of(source, config), config.output.parent)
-        unfit = [key for key in given if key in FACTS_OF_NETWORKS]
-        if unfit and isinstance(info, EncoderInfo):
+        info, weights = convert(source, metadata_of_source(source, config), config.output.parent)
+        unfit = [key for key in given if key in OF_NETWORKS]
+        if unfit and not info.is_segmentation:
             raise UserError(f"{source} holds an encoder alone, which has no {unfit[0]}")
-        width = info.encoder.width if isinstance(info, EncoderInfo) else info.model.encoder.width
+        width = info.network.encoder.width
         if config.format == "timm" and width != 1:
             raise UserError(f"{source} is of width {width:g}; timm has no such network")
         (write_timm if config.format == "timm" else write_converted)(config.output, info, weights)
@@ -81,23 +81,23 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def facts_of(source: Path, config: ImportConfig) -> WeightsMetadata:
-    """What the config says, else the catalogue by the archive's name, else what is usual."""
+def metadata_of_source(source: Path, config: ImportConfig) -> WeightsMetadata:
+    """What the config says, else the zoo by the archive's name, else what is usual."""
     known = next((name for name, entry in ZOO.items() if is_archive_of(entry, source)), None)
-    base = facts(ZOO[known]) if known else WeightsMetadata(source.name, "unknown", (), None, 16, 513)
+    base = metadata_of(ZOO[known]) if known else WeightsMetadata(source.name, "unknown", (), None, 16, 513)
     if known:
         log.info("taken for %s, by its name", known)
-    elif config.splits_seen is None and own_file(source) is None:
-        log.info('nothing is known of its training; say "splits_seen=[imagenet, ...]" for eval to warn by')
+    elif config.trained_on is None and own_file(source) is None:
+        log.info('nothing is known of its training; say "trained_on=[imagenet, ...]" for eval to warn by')
     return WeightsMetadata(
         address=base.address,
         licence=base.licence if config.licence is None else config.licence,
-        splits_seen=base.splits_seen if config.splits_seen is None else config.splits_seen,
+        trained_on=base.trained_on if config.trained_on is None else config.trained_on,
         classes=None if config.classes is None else read_classes(config.classes).names,
         output_stride=config.output_stride or base.output_stride,
         canvas=base.canvas if config.canvas == "auto" else config.canvas,
     )
 
 
-def is_archive_of(entry: Entry, source: Path) -> bool:
+def is_archive_of(entry: ZooEntry, source: Path) -> bool:
     return source.name.endswith(ARCHIVES) and entry.url.endswith(f"/{source.name}")

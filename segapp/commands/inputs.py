@@ -1,4 +1,4 @@
-"""What a user names on the command line: files, folders, globs."""
+"""What a user names on the command line: images and runs, by files, folders, globs."""
 
 import glob
 from collections.abc import Sequence
@@ -7,6 +7,9 @@ from pathlib import Path
 from segapp.base.config import as_typed
 from segapp.base.errors import UserError
 from segapp.base.images import IMAGE_SUFFIXES
+from segapp.base.paths import runs_folder
+from segapp.runs.layout import METRICS, is_training_run
+from segapp.weights.find import LATEST
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -32,7 +35,7 @@ def find_images(arguments: Sequence[str]) -> list[Path]:
     """
     if not arguments:
         raise UserError("no image is named; python tools/predict.py img.jpg [more files, folders or globs]")
-    found: dict[Path, None] = {}
+    images: dict[Path, None] = {}
     for argument in arguments:
         path = _typed(argument)
         if path.is_dir():
@@ -47,8 +50,8 @@ def find_images(arguments: Sequence[str]) -> list[Path]:
                 raise UserError(f"{argument}: no such file or folder")
         if not files:
             raise UserError(f"{argument}: no images in this folder ({', '.join(sorted(IMAGE_SUFFIXES))})")
-        found.update(dict.fromkeys(files))
-    return list(found)
+        images.update(dict.fromkeys(files))
+    return list(images)
 
 
 def _typed(argument: str) -> Path:
@@ -59,14 +62,37 @@ def _typed(argument: str) -> Path:
     return path if path.exists() else as_typed(path)
 
 
-def output_names(images: Sequence[Path]) -> list[str]:
-    """A name for each image's results: its stem, with a number where another image has the same one."""
-    taken: set[str] = set()
-    names = []
-    for path in images:
-        name, number = path.stem, 2
-        while name.lower() in taken:  # some file systems see no difference
-            name, number = f"{path.stem}-{number}", number + 1
-        taken.add(name.lower())
-        names.append(name)
-    return names
+def find_runs(arguments: Sequence[str], *, most: int) -> list[Path]:
+    """The folders of all runs named, in order and once each.
+
+    Raises:
+        UserError: fewer than two or more than `most`, or something that is no run.
+    """
+    runs: dict[Path, Path] = {}
+    for argument in arguments:
+        for folder in _run_folders(argument):
+            runs.setdefault(folder.resolve(), folder)
+    if len(runs) < 2:
+        have = f"{next(iter(runs.values()))} is one run" if runs else "no run is named"
+        raise UserError(f"{have}; name two or more: python tools/compare.py runs/train/ONE runs/train/OTHER")
+    if len(runs) > most:
+        raise UserError(f"{len(runs)} runs are named; {most} fit on one page")
+    return list(runs.values())
+
+
+def _run_folders(argument: str) -> list[Path]:
+    if argument == LATEST:
+        newest = max(runs_folder().rglob(METRICS), key=lambda path: path.stat().st_mtime, default=None)
+        if newest is None:
+            raise UserError(f"no run yet under {runs_folder()}; name a run's folder")
+        return [newest.parent]
+    path = as_typed(argument)
+    if not path.exists():
+        folders = [each for each in map(Path, matches(str(path))) if is_training_run(each)]
+        if not folders:
+            raise UserError(f"{argument}: no such run")
+        return folders
+    if is_training_run(path):
+        return [path]
+    inside = path.is_dir() and any(path.glob(f"*/{METRICS}"))
+    raise UserError(f"{argument}: no run's folder, which holds {METRICS}" + (f"; try {path}/*" if inside else ""))

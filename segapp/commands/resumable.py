@@ -1,17 +1,24 @@
-"""The config of a job that may go on where one was broken off: `resume=DIR`, or `resume=auto output=DIR`."""
+"""A job that may go on where one was broken off: `resume=DIR`, or `resume=auto output=DIR`."""
 
-from collections.abc import Sequence
+import logging
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from segapp.base.compose import read_config, upgraded, validate
 from segapp.base.config import Config, as_typed, flat
-from segapp.base.errors import UserError
-from segapp.cli import read_config, validate
+from segapp.base.distributed import Processes
+from segapp.base.errors import Stopped, UserError
 from segapp.runs.layout import CONFIG, is_evaluation, is_training_run
+
+log = logging.getLogger(__name__)
 
 C = TypeVar("C", bound=Config)
 
@@ -31,7 +38,7 @@ def read_resumable(tool: str, overrides: Sequence[str], kind: type[C], may_chang
     if resume in ("null", "auto"):
         config = read_config(tool, overrides, kind)
         if resume == "auto":
-            _check_same(config.model_dump(mode="json"), may_change)
+            _check_same(config, may_change)
         return config
     folder = as_typed(resume)
     if tool == "eval" and is_training_run(folder):
@@ -39,9 +46,7 @@ def read_resumable(tool: str, overrides: Sequence[str], kind: type[C], may_chang
     values = _saved_config(folder)
     odd = sorted(values.keys() ^ kind.model_fields.keys())
     if odd:
-        raise UserError(
-            f"{folder / 'config.yaml'} is of another tool or version, or damaged ({', '.join(odd)}); start anew"
-        )
+        raise UserError(f"{folder / CONFIG} is of another tool or version, or damaged ({', '.join(odd)}); start anew")
     changes = [each for each in overrides if not each.startswith("resume=")]
     for change in changes:
         if change.partition("=")[0] not in may_change:
@@ -68,6 +73,28 @@ def check_unused(folder: Path | None, *, resumable: bool) -> None:
         raise UserError(f"output={folder} is the folder of an evaluation; {goes_on}name another one")
 
 
+@contextmanager
+def resume_hint(output: Path, job: Processes) -> Iterator[None]:
+    """Says, where the work is broken off and no mistake in it is to blame, how it goes on. SIGTERM breaks it off, too.
+
+    Raises:
+        Stopped: by SIGTERM.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except (KeyboardInterrupt, Stopped, OSError, MemoryError, RuntimeError):
+        if job.main and is_evaluation(output):
+            log.warning("what was counted is kept; resume=%s goes on", output)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _saved_config(folder: Path) -> dict[str, Any]:
     """Raises:
     UserError: no run there, or a damaged config.
@@ -81,21 +108,25 @@ def _saved_config(folder: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError):
         values = None
     if not isinstance(values, dict) or not values:
-        raise UserError(f"{folder / 'config.yaml'}: damaged")
-    return values
+        raise UserError(f"{folder / CONFIG}: damaged")
+    return upgraded(values)
 
 
-def _check_same(config: dict[str, Any], may_change: frozenset[str]) -> None:
+def _check_same(config: C, may_change: frozenset[str]) -> None:
     """Raises:
     UserError: output=DIR holds a run of another config, or no run but other files.
     """
-    folder = Path(config["output"])
+    here = config.model_dump(mode="json")
+    folder = Path(here["output"])
     present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if CONFIG not in present:
         if present - {path.name for path in folder.glob(".*")}:  # of a write that was cut off
             raise UserError(f"output={folder} holds files, but no run; name another folder")
         return
-    here, there = flat(config), flat(_saved_config(folder))
+    there = _saved_config(folder)
+    if there.keys() == here.keys():
+        there = validate(there, type(config)).model_dump(mode="json")  # with what has a default since
+    here, there = flat(here), flat(there)
     for key in sorted((here.keys() | there.keys()) - may_change - {"resume", "output"}):
         if here.get(key) != there.get(key):
             raise UserError(

@@ -2,60 +2,35 @@
 
 python tools/train.py experiment=demo                               a few minutes on a CPU, no data needed
 python tools/train.py model=deeplabv3plus_xception                  the paper's, on PASCAL VOC 2012
-python tools/train.py model=deeplabv3plus_xception model.encoder.weights=null       from scratch
+python tools/train.py model=deeplabv3plus_xception encoder_weights=null       from scratch
 python tools/train.py experiment=folder_finetune data.root=DIR      one's own images and classes (docs/finetune.md)
 python tools/train.py resume=runs/train/RUN                         continues a stopped run
 """
 
-import shlex
-import shutil
 from pathlib import Path
-from typing import Any
 
-from segapp.base.config import flat
 from segapp.base.devices import pick_device
 from segapp.base.distributed import processes, rank
-from segapp.base.errors import UserError
 from segapp.base.files import sha256
-from segapp.base.paths import CONF
-from segapp.cli import PARTIAL, output_folder, read_config
-from segapp.commands.eval import EvalToolConfig
+from segapp.base.paths import as_invoked
+from segapp.cli import PARTIAL, output_folder
+from segapp.commands.hints import evaluation_command
 from segapp.commands.resumable import read_resumable
+from segapp.evaluation.colour_table import colour_table_miou
 from segapp.evaluation.evaluate import Evaluation
 from segapp.reports.results import print_results, write_results
 from segapp.reports.run import write_run_page
-from segapp.runs.layout import BEST, run_weights
-from segapp.training.config import TrainConfig
-from segapp.training.trainer import colour_table_miou, train
-
-RESUME_MAY_CHANGE = frozenset(
-    {
-        "data.root",
-        "data.cache",
-        "accumulate",
-        "compile",
-        "model.activation_checkpointing",
-        "eval.batch_size",
-        "eval.examples",
-        "colour_baseline",
-        "device",
-        "workers",
-        "log_every",
-        "validate_every",
-        "save_every",
-        "keep",
-        "pictures",
-        "offline",
-    }
-)
-"""Keys that do not change what a run computes, but for rounding, and for BN where a part has other images."""
+from segapp.runs.layout import BEST, EXAMPLES, REPORT, RUN_PAGE, clear_unstarted, run_weights
+from segapp.training.config import LESS_MEMORY as LESS_MEMORY
+from segapp.training.config import RESUME_MAY_CHANGE, TrainConfig
+from segapp.training.trainer import train
 
 
 def main(overrides: list[str]) -> int:
     """Trains, scores the best checkpoint, and leaves a report. Returns the exit status."""
     config = read_resumable("train", overrides, TrainConfig, RESUME_MAY_CHANGE)
     if config.output is not None and config.resume is None and not rank():
-        _clear(config.output)
+        clear_unstarted(config.output)
     with (
         processes(gpu=pick_device(config.device).type == "cuda") as job,
         output_folder(config.output, "train", config.name, job) as output,
@@ -71,7 +46,7 @@ def report(config: TrainConfig, output: Path, evaluation: Evaluation | None) -> 
     """Writes the report, and prints the figures and what to do next."""
     colour_table = None
     if evaluation is not None:
-        colour_table = colour_table_miou(config) if config.colour_baseline else None
+        colour_table = colour_table_miou(config.data, config.eval, config.workers) if config.colour_baseline else None
         best = output / BEST
         source = {"checkpoint": str(best), "SHA-256": sha256(best), "data": evaluation.dataset}
         write_results(output, evaluation, config.eval, title=config.name, source=source, colour_table=colour_table)
@@ -79,71 +54,20 @@ def report(config: TrainConfig, output: Path, evaluation: Evaluation | None) -> 
     if evaluation is not None:
         print_results(evaluation, config.eval, colour_table)
         print()
-        print(f"report      {output / 'report.html'}")
+        print(f"report      {output / REPORT}")
         if evaluation.examples:
-            print(f"pictures    {output / 'pictures.png'}")
-    print(f"run         {output / 'run.html'}")
+            print(f"pictures    {output / EXAMPLES}")
+    print(f"run         {output / RUN_PAGE}")
     print(f"checkpoint  {run_weights(output)}")
-    print(f"curves      uv run tensorboard --logdir {output}")
-    print()
-    print(f"next: segment a picture     uv run python tools/predict.py IMAGE checkpoint={output}")
-    if evaluation is not None:
-        print(f"      evaluate it again     {again(config, output)}")
-    if config.data.name == "shapes":
-        print("      train on PASCAL VOC   uv run python tools/train.py model=deeplabv3plus_xception (data/README.md)")
-
-
-def again(config: TrainConfig, output: Path) -> str:
-    """The command that evaluates the run on the same data in the same way."""
-    known = {config.inference.key: "trained"}  # by the checkpoint
-    shown = config.inference.model_dump(mode="json") | known
-    inference = _nearest("inference", shown, "kind")
-    words = [
-        f"checkpoint={output}",
-        *_nearest("data", config.data.model_dump(mode="json"), "name"),
-        *(inference if inference != ["inference=trained"] else []),
-        *([f"precision={config.precision}"] if config.precision != "auto" else []),
+    lines = [
+        f"curves      uv run tensorboard --logdir {output}",
+        "",
+        f"next: segment a picture     uv run python tools/predict.py IMAGE checkpoint={output}",
     ]
-    return f"uv run {shlex.join(['python', 'tools/eval.py', *words])}"
-
-
-def _nearest(group: str, given: dict[str, Any], kind: str) -> list[str]:
-    """The choice of conf/GROUP for tools/eval.py that has the same `kind`, and what differs from it least."""
-    values = flat(given)
-    choices = []
-    for choice in sorted(file.stem for file in (CONF / group).glob("*.yaml")):
-        usual = flat(read_config("eval", [f"{group}={choice}"], EvalToolConfig).model_dump(mode="json")[group])
-        changed = [key for key, value in values.items() if key not in UNSCORED and value != usual.get(key)]
-        if usual[kind] == given[kind]:
-            choices.append([f"{group}={choice}", *(f"{group}.{key}={_typed(values[key])}" for key in changed)])
-    return min(choices, key=lambda words: (len(words), len(" ".join(words))))
-
-
-UNSCORED = ("cache", "sampler", "download")
-"""Keys of the data that no figure depends on."""
-
-
-def _typed(value: Any) -> str:
-    """A value as Hydra reads it."""
-    if isinstance(value, list):
-        return f"[{','.join(map(_typed, value))}]"
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-LEFTOVERS = {"config.yaml", "environment.json", "log.txt", "metrics.jsonl", "tensorboard"}
-"""What a run that ended before its first checkpoint leaves: nothing that anyone could want."""
-
-
-def _clear(folder: Path) -> None:
-    """Empties the folder of a run that never came to a checkpoint.
-
-    Raises:
-        UserError: it holds anything else; a file of the user's own that has one of those names is safe, too.
-    """
-    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if present == LEFTOVERS:
-        shutil.rmtree(folder)
-    elif present:
-        raise UserError(f"output={folder} holds files already; name another folder, or resume={folder}")
+    if evaluation is not None:
+        lines.append(f"      evaluate it again     {evaluation_command(config, output)}")
+    if config.data.name == "shapes":
+        lines.append(
+            "      train on PASCAL VOC   uv run python tools/train.py model=deeplabv3plus_xception (data/README.md)"
+        )
+    print(as_invoked("\n".join(lines)))

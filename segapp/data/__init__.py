@@ -1,4 +1,13 @@
-"""Data sets by name."""
+"""Data sets by name: getting, reading, checking and loading them.
+
+Imports within this folder run downwards, which import-linter holds:
+
+    checks                                   what would make training fail, found before it does
+    loading, formats                         images and crops for networks; a file or folder for each kind of data set
+    getting                                  downloads of public data sets
+    options, pairs, dataset                  what every data set has: its keys, its files' names, its samples
+    diagnosis, fingerprint, packed_strings   these know nothing of data sets
+"""
 
 from typing import Annotated
 

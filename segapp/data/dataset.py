@@ -1,8 +1,9 @@
-"""What a data set is: images, masks where there are any, and class names."""
+"""What a data set is: images, masks where there are any, and what the masks' values mean."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +11,12 @@ import numpy.typing as npt
 from segapp.base.classes import IGNORE_INDEX
 from segapp.base.errors import UserError
 from segapp.base.images import read_image, read_mask
-from segapp.data.checks.diagnosis import diagnose_values, is_lossy
+from segapp.data.diagnosis import diagnose_values, is_lossy
 from segapp.data.packed_strings import PackedStrings
 
 Array = npt.NDArray[np.uint8]
+Role = Literal["train", "val"]
+"""What one of a data set's splits is used for."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,9 @@ class Indexed:
         return read_mask(path)
 
 
+@dataclass(eq=False, repr=False)
 class SegmentationDataset:
-    """Pairs of image and mask files. Picklable, and small however long: see `segapp.data.strings`.
+    """Pairs of image and mask files. Picklable, and small however long: see `segapp.data.packed_strings`.
 
     Args:
         name: as shown to people, for instance "voc2012 val".
@@ -42,23 +46,16 @@ class SegmentationDataset:
         ids: one an image.
         images, masks: their files; no masks for a test set.
         read_label: a mask's file to class indices and 255, H x W uint8; its repr tells it from others, for caches.
+        background: the class that pictures leave uncoloured; None where every class is a thing to be seen.
     """
 
-    def __init__(
-        self,
-        name: str,
-        classes: tuple[str, ...],
-        ids: PackedStrings,
-        images: Sequence[Path],
-        masks: Sequence[Path] | None,
-        read_label: Callable[[Path], Array] = Indexed(),
-    ) -> None:
-        self.name = name
-        self.classes = classes
-        self.ids = ids
-        self.images = images
-        self.masks = masks
-        self.read_label = read_label
+    name: str
+    classes: tuple[str, ...]
+    ids: PackedStrings
+    images: Sequence[Path]
+    masks: Sequence[Path] | None
+    read_label: Callable[[Path], Array] = Indexed()
+    background: int | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -81,6 +78,10 @@ class SegmentationDataset:
 
 class MaskSizeError(UserError):
     """A mask is of another size than its image."""
+
+
+class UnlistedError(UserError):
+    """A mask holds a value or a colour that the file of classes does not name."""
 
 
 def check_size(mask: Path, size: tuple[int, ...], image_size: tuple[int, ...]) -> None:

@@ -1,4 +1,4 @@
-"""What can be said of any data set."""
+"""The config keys that every data set has."""
 
 from typing import Literal
 

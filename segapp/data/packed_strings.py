@@ -1,4 +1,4 @@
-"""Long lists of names in a few arrays, so that workers neither copy a million objects nor touch their counts."""
+"""Keeps long lists of names in a few arrays, so that workers neither copy a million objects nor touch their counts."""
 
 import os
 from collections.abc import Iterable, Sequence

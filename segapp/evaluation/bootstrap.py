@@ -9,12 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from segapp.evaluation.confusion import Floats, mean_iou, ratio
-
-Areas = npt.NDArray[np.int64]
-"""N x 3 x K pixels of each image and class: right, true and predicted."""
+from segapp.evaluation.confusion import Areas, Floats, mean_iou, ratio
 
 RESAMPLES = 2000
 LEVEL = 0.95

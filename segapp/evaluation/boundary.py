@@ -12,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from segapp.base.classes import IGNORE_INDEX
-from segapp.evaluation.confusion import Floats, mean_iou, ratio
+from segapp.evaluation.additive import Additive
+from segapp.evaluation.confusion import Counts, Floats, Labels, mean_iou, ratio
 
-Labels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
-Counts = npt.NDArray[np.int64]
 
 REGION_SHARE = 0.02
 """Boundary IoU's d as a share of the image's diagonal (arXiv:2103.16562)."""
@@ -27,7 +26,7 @@ STRIP_PIXELS = 1 << 21
 
 
 @dataclass(frozen=True)
-class BoundaryCounts:
+class BoundaryCounts(Additive):
     """What `count_boundaries` finds; the sum of several images' counts is their data set's.
 
     Attributes:
@@ -43,15 +42,6 @@ class BoundaryCounts:
     united: Counts
     f_scores: Floats
     images: Counts
-
-    def __add__(self, other: "BoundaryCounts") -> "BoundaryCounts":
-        return BoundaryCounts(
-            self.trimap + other.trimap,
-            self.shared + other.shared,
-            self.united + other.united,
-            self.f_scores + other.f_scores,
-            self.images + other.images,
-        )
 
     @cached_property
     def trimap_miou(self) -> Floats:
@@ -166,21 +156,21 @@ def contour_f_scores(truth: Labels, prediction: Labels, num_classes: int, tolera
     for outer, inner in strips(truth.shape, int(tolerance) + 1):
         pair = truth[outer], prediction[outer]
         shape, sides = pair[0].shape, (0, 1)
-        places = [np.flatnonzero(near_other(labels, 1, frame=False)) for labels in pair]
-        values = [labels.ravel()[at] for labels, at in zip(pair, places, strict=True)]
+        positions = [np.flatnonzero(near_other(labels, 1, frame=False)) for labels in pair]
+        values = [labels.ravel()[at] for labels, at in zip(pair, positions, strict=True)]
         present = [np.bincount(each, minlength=256)[:num_classes] > 0 for each in values]
-        hits = [np.zeros(at.shape, np.bool_) for at in places]
+        hits = [np.zeros(at.shape, np.bool_) for at in positions]
         classes = np.flatnonzero(present[0] & present[1])
         for some in np.split(classes, range(8, len(classes), 8)):  # eight at a time, a bit each
             bits = np.zeros(256, np.uint8)
             bits[some] = 1 << np.arange(len(some))
             for side, other in (sides, sides[::-1]):
                 contours = np.zeros(shape, np.uint8)
-                contours.ravel()[places[other]] = bits[values[other]]
-                near = _grown(contours, tolerance).ravel()[places[side]]
+                contours.ravel()[positions[other]] = bits[values[other]]
+                near = _grown(contours, tolerance).ravel()[positions[side]]
                 hits[side] |= (near & bits[values[side]]) > 0
         for side in sides:
-            inside = places[side] // shape[1]
+            inside = positions[side] // shape[1]
             inside = (inner.start <= inside) & (inside < inner.stop)
             pixels[side] += np.bincount(values[side][inside], minlength=256)
             met[side] += np.bincount(values[side][inside & hits[side]], minlength=256)

@@ -4,13 +4,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from segapp.evaluation.confusion import Floats, ratio
-
-Counts = npt.NDArray[np.int64]
+from segapp.evaluation.additive import Additive
+from segapp.evaluation.confusion import Counts, Floats, ratio
 
 BINS = 20
 _UNIT = 1 << 24
@@ -18,7 +16,7 @@ _UNIT = 1 << 24
 
 
 @dataclass(frozen=True)
-class Reliability:
+class Reliability(Additive):
     """Pixels by confidence, in bins of equal width over [0, 1], each with its lower end; the last one with 1, too.
 
     Attributes:
@@ -30,9 +28,6 @@ class Reliability:
     pixels: Counts
     right: Counts
     confidence: Counts
-
-    def __add__(self, other: "Reliability") -> "Reliability":
-        return Reliability(self.pixels + other.pixels, self.right + other.right, self.confidence + other.confidence)
 
     @cached_property
     def mean_confidence(self) -> Floats:
@@ -74,11 +69,11 @@ class ReliabilityHistogram:
             confidence: float32, the same shape: its probability.
         """
         confidence = confidence.clamp(max=1)
-        place = (confidence * self.bins).int().clamp_(max=self.bins - 1)
-        place = torch.where(truth < self.num_classes, place, self.bins)
-        place = place.mul_(2).add_(labels == truth).flatten()
-        self._pixels.index_add_(0, place, self._one.expand(len(place)))
-        self._confidence.index_add_(0, place, (confidence * _UNIT).round_().long().flatten())
+        bins = (confidence * self.bins).int().clamp_(max=self.bins - 1)
+        bins = torch.where(truth < self.num_classes, bins, self.bins)
+        cells = bins.mul_(2).add_(labels == truth).flatten()
+        self._pixels.index_add_(0, cells, self._one.expand(len(cells)))
+        self._confidence.index_add_(0, cells, (confidence * _UNIT).round_().long().flatten())
 
     def compute(self) -> Reliability:
         sums = torch.stack([self._pixels, self._confidence]).cpu().numpy()

@@ -1,7 +1,19 @@
 """The baseline that knows nothing but colour."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
+import torch
+
+from segapp.base.errors import UserError
+from segapp.base.logs import progress_bar
+from segapp.data import DataConfig
+from segapp.data.dataset import Sample
+from segapp.data.loading.loader import Workers
+from segapp.evaluation.config import EvalConfig
+from segapp.evaluation.evaluate import evaluate
+from segapp.inference.prediction import Prediction
 
 Array = npt.NDArray[np.uint8]
 
@@ -32,3 +44,21 @@ class ColourTable:
         overall = self._counts.sum(0).argmax()
         table = np.where(self._counts.any(1), self._counts.argmax(1), overall).astype(np.uint8)
         return np.take(table, self._bins(image))
+
+
+def colour_table_miou(data: DataConfig, config: EvalConfig, workers: Workers) -> float:
+    """The mIoU of a colour look-up table, fitted on the training set, on the validation set."""
+    training_set, validation_set = data.dataset("train"), data.dataset("val")
+    table = ColourTable(len(training_set.classes))
+    with progress_bar(len(training_set), "fitting the colour table", "image", leave=False) as progress:
+        for index in range(len(training_set)):
+            sample = training_set[index]
+            assert sample.label is not None
+            table.fit(sample.image, sample.label)
+            progress.update()
+
+    def label(samples: Sequence[Sample]) -> list[Prediction | UserError]:
+        return [Prediction(torch.from_numpy(table(sample.image))) for sample in samples]
+
+    protocol = "colour look-up table"
+    return evaluate(validation_set, label, protocol=protocol, config=config.plain, workers=workers).scores.miou

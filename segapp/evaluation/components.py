@@ -8,10 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from segapp.base.classes import IGNORE_INDEX
-from segapp.evaluation.confusion import Floats, ratio
-
-Labels = npt.NDArray[np.uint8]
-Counts = npt.NDArray[np.int64]
+from segapp.evaluation.additive import Additive
+from segapp.evaluation.confusion import Counts, Floats, Labels, ratio
 
 AREAS = tuple(4**power for power in range(2, 9))
 """Pixels at which a bucket ends and the next begins: 16, 64, ..., 65536; sides of squares double, from 4 to 256."""
@@ -19,7 +17,7 @@ BUCKETS = len(AREAS) + 1
 
 
 @dataclass(frozen=True)
-class ComponentCounts:
+class ComponentCounts(Additive):
     """What `count_components` finds; the sum of several images' counts is their data set's.
 
     Each is K x BUCKETS: the first bucket has components below AREAS[0] pixels, the last those of AREAS[-1] and more.
@@ -35,14 +33,6 @@ class ComponentCounts:
     pixels: Counts
     right: Counts
     united: Counts
-
-    def __add__(self, other: "ComponentCounts") -> "ComponentCounts":
-        return ComponentCounts(
-            self.components + other.components,
-            self.pixels + other.pixels,
-            self.right + other.right,
-            self.united + other.united,
-        )
 
     @cached_property
     def recall(self) -> Floats:
@@ -76,17 +66,17 @@ def count_components(truth: Labels, prediction: Labels, num_classes: int) -> Com
     del begins
     pixels = np.diff(starts, append=truth.size)
     rows, columns = np.divmod(starts, truth.shape[1])
-    true, found = truth.ravel()[starts], prediction.ravel()[starts]
+    true, predicted = truth.ravel()[starts], prediction.ravel()[starts]
     for index in np.flatnonzero(np.bincount(true, minlength=IGNORE_INDEX + 1)[:num_classes]):
-        runs = np.flatnonzero((true == index) | (found == index))
+        runs = np.flatnonzero((true == index) | (predicted == index))
         down, across, length = rows[runs], columns[runs], pixels[runs]
         left, right = across.min(), (across + length).max()
         box, at = np.s_[down[0] : down[-1] + 1, left:right], (down - down[0], across - left)
-        true_in, found_in = (
+        true_in, predicted_in = (
             cv2.connectedComponents((labels[box] == index).view(np.uint8), connectivity=8)[1][at]
             for labels in (truth, prediction)
         )
-        measured = _measure(true_in, found_in, length, true[runs] >= num_classes)
+        measured = _measure(true_in, predicted_in, length, true[runs] >= num_classes)
         bucket = np.digitize(measured[0], AREAS)
         counts[0, index] = np.bincount(bucket, minlength=BUCKETS)
         for total, values in zip(counts[1:, index], measured, strict=True):
@@ -95,25 +85,25 @@ def count_components(truth: Labels, prediction: Labels, num_classes: int) -> Com
 
 
 def _measure(
-    true: npt.NDArray[np.int32], found: npt.NDArray[np.int32], pixels: Counts, ignored: npt.NDArray[np.bool_]
+    true: npt.NDArray[np.int32], predicted: npt.NDArray[np.int32], pixels: Counts, ignored: npt.NDArray[np.bool_]
 ) -> tuple[Counts, Counts, Counts]:
     """The pixels, the right pixels and the union of each true component.
 
     Args:
-        true, found: the component of each run in the truth and in the prediction, from 1 on; 0 is none.
+        true, predicted: the component of each run in the truth and in the prediction, from 1 on; 0 is none.
         pixels: of each run.
         ignored: whether a run is.
     """
-    number, found_number = int(true.max()) + 1, int(found.max()) + 1
+    number, predicted_number = int(true.max()) + 1, int(predicted.max()) + 1
 
     def total(of: npt.NDArray[np.int32], number: int, where: npt.NDArray[np.bool_]) -> Counts:
         return np.bincount(of[where], pixels[where], number).astype(np.int64)
 
-    shared = (true > 0) & (found > 0)
+    shared = (true > 0) & (predicted > 0)
     area = total(true, number, true > 0)
     right = total(true, number, shared)
-    wrong = total(found, found_number, (true == 0) & ~ignored)
-    overlapping = np.unique(true[shared].astype(np.int64) * found_number + found[shared])
+    wrong = total(predicted, predicted_number, (true == 0) & ~ignored)
+    overlapping = np.unique(true[shared].astype(np.int64) * predicted_number + predicted[shared])
     united = area.copy()
-    np.add.at(united, overlapping // found_number, wrong[overlapping % found_number])
+    np.add.at(united, overlapping // predicted_number, wrong[overlapping % predicted_number])
     return area[1:], right[1:], united[1:]

@@ -9,6 +9,10 @@ import torch
 from torch import Tensor
 
 Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+Labels = npt.NDArray[np.uint8]
+Areas = npt.NDArray[np.int64]
+"""... x 3 x K pixels of each class: right, true and predicted."""
 
 
 def ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Floats:
@@ -43,7 +47,7 @@ class ConfusionMatrix:
         self._counts += counts
         return self._square(counts)
 
-    def compute(self) -> npt.NDArray[np.int64]:
+    def compute(self) -> Counts:
         """K x K counts: row = truth, column = prediction."""
         return self._square(self._counts).cpu().numpy()
 
@@ -60,7 +64,7 @@ class Scores:
     """
 
     classes: tuple[str, ...]
-    confusion_matrix: npt.NDArray[np.int64]
+    confusion_matrix: Counts
 
     @cached_property
     def _hits(self) -> Floats:
@@ -117,6 +121,11 @@ class Scores:
     @property
     def frequency_weighted_iou(self) -> float:
         return float(ratio((self._truth * np.nan_to_num(self.per_class_iou)).sum(), self._truth.sum()))
+
+
+def class_areas(counts: Tensor) -> Tensor:
+    """Of an image's K x K counts 3 x K pixels: right, true and predicted."""
+    return torch.stack([counts.diagonal(), counts.sum(1), counts.sum(0)])
 
 
 def mean_iou(areas: npt.NDArray[np.generic]) -> Floats:

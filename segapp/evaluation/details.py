@@ -12,11 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from segapp.data.loading.loader import available_cores
-from segapp.evaluation.bootstrap import Areas, Interval, miou_interval
+from segapp.base.devices import available_cores
+from segapp.evaluation.additive import Additive
+from segapp.evaluation.bootstrap import Interval, miou_interval
 from segapp.evaluation.boundary import BoundaryCounts, count_boundaries
 from segapp.evaluation.calibration import Reliability
 from segapp.evaluation.components import ComponentCounts, count_components
+from segapp.evaluation.confusion import Areas
 
 THREADS = 4
 WAITING = 64
@@ -28,19 +30,16 @@ _UNIT = 1 << 32
 
 
 @dataclass(frozen=True)
-class Counts:
+class DetailCounts(Additive):
     """Of one image; the sum of several images' is that of the set."""
 
     boundary: BoundaryCounts
     components: ComponentCounts
 
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(self.boundary + other.boundary, self.components + other.components)
-
 
 @dataclass(frozen=True)
 class Details:
-    """Of a whole set.
+    """What a whole set's counts come to, beside the confusion matrix.
 
     Attributes:
         ids: of the N scored images.
@@ -53,7 +52,7 @@ class Details:
     ids: tuple[str, ...]
     areas: Areas
     widths: tuple[int, ...]
-    counts: Counts
+    counts: DetailCounts
     reliability: Reliability | None = None
 
     @cached_property
@@ -62,16 +61,16 @@ class Details:
         return miou_interval(self.areas)
 
 
-class Counter:
-    """Counts images on a few threads; leaving the context ends them."""
+class DetailsAccumulator:
+    """Adds images up on a few threads; leaving the context ends them."""
 
     def __init__(self, num_classes: int, widths: Sequence[int]) -> None:
         self.num_classes = num_classes
         self.widths = widths
-        self.total: Counts | None = None
+        self.total: DetailCounts | None = None
         threads = min(THREADS, available_cores())
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="counting")
-        self._waiting: deque[tuple[int, Future[Counts]]] = deque()
+        self._waiting: deque[tuple[int, Future[DetailCounts]]] = deque()
         self._pixels = 0
 
     def __enter__(self) -> Self:
@@ -89,7 +88,7 @@ class Counter:
         while len(self._waiting) > WAITING or (len(self._waiting) > 1 and self._pixels > WAITING_PIXELS):
             self._take()
 
-    def compute(self) -> Counts | None:
+    def compute(self) -> DetailCounts | None:
         """Of all images that were added; None without one."""
         while self._waiting:
             self._take()
@@ -101,8 +100,8 @@ class Counter:
         counts = future.result()
         self.total = counts if self.total is None else self.total + counts
 
-    def _count(self, truth: npt.NDArray[np.uint8], labels: Tensor) -> Counts:
+    def _count(self, truth: npt.NDArray[np.uint8], labels: Tensor) -> DetailCounts:
         prediction = labels.cpu().numpy()  # the thread waits for the device, not the network's
         boundary = count_boundaries(truth, prediction, self.num_classes, widths=self.widths)
         boundary = replace(boundary, f_scores=np.round(boundary.f_scores * _UNIT) / _UNIT)
-        return Counts(boundary, count_components(truth, prediction, self.num_classes))
+        return DetailCounts(boundary, count_components(truth, prediction, self.num_classes))

@@ -9,9 +9,10 @@ import numpy.typing as npt
 from segapp.evaluation.bootstrap import LEVEL, RESAMPLES
 from segapp.evaluation.calibration import Reliability
 from segapp.evaluation.components import AREAS
+from segapp.evaluation.config import EvalConfig
 from segapp.evaluation.confusion import Scores, mean
 from segapp.evaluation.details import Details
-from segapp.evaluation.evaluate import EvalConfig, Evaluation
+from segapp.evaluation.evaluate import Evaluation
 
 
 def metrics(evaluation: Evaluation, config: EvalConfig) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from segapp.base.devices import DeviceName, Precision, pick_device
 from segapp.inference.options import Resized, Sliding, Whole
 from segapp.inference.predictor import Predictor
+from segapp.runtimes.pytorch import PyTorchRuntime
 from segapp.weights.checkpoint import CheckpointInfo, load_model
 
 
@@ -18,12 +19,12 @@ def open_predictor(
 ) -> tuple[Predictor, CheckpointInfo]:
     """The predictor of one file, and what the file says of itself."""
     model, info = load_model(path, output_stride)
-    predictor = Predictor(
+    runtime = PyTorchRuntime(
         model,
         info.classes,
-        output_stride=info.model.output_stride,
-        inference=inference.resolved(info.canvas),
+        background=info.background,
+        normalization=info.normalization,
         device=pick_device(device),
         precision=precision,
     )
-    return predictor, info
+    return Predictor(runtime, inference.resolved(info.canvas)), info

@@ -1,4 +1,4 @@
-"""How images are shown to a network: the choices of conf/inference."""
+"""The geometry of inference and its test-time augmentation: the choices of conf/inference."""
 
 from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
@@ -12,20 +12,20 @@ Side = Annotated[int, Field(gt=0, le=4097)] | Literal["trained"]
 
 
 class Variant(NamedTuple):
-    """What is shown of a canvas: the canvas resized by `scale`, or the mirror image of that."""
+    """One of what is computed of a canvas: the canvas resized by `scale`, or the mirror image of that."""
 
     scale: float
     mirrored: bool
 
 
 class TestTimeAugmentation(NamedTuple):
-    """The views whose class probabilities are averaged: every scale and, with `flip`, its mirror image."""
+    """The variants whose class probabilities are averaged: every scale and, with `flip`, its mirror image."""
 
     scales: tuple[float, ...]
     flip: bool
 
     @property
-    def views(self) -> list[Variant]:
+    def variants(self) -> list[Variant]:
         """In one order, whatever that of the scales is: sums of floats depend on it."""
         return [
             Variant(scale, mirrored) for scale in sorted(self.scales) for mirrored in (False, True)[: 1 + self.flip]
@@ -59,7 +59,7 @@ class InferenceOptions(Config):
         return getattr(self, self.key)  # type: ignore[no-any-return]
 
     @property
-    def setting(self) -> TestTimeAugmentation:
+    def augmentation(self) -> TestTimeAugmentation:
         return TestTimeAugmentation(self.scales, self.flip)
 
     def resolved(self, trained: int | None) -> Self:
@@ -93,6 +93,12 @@ class Sliding(InferenceOptions):
     kind: Literal["sliding"] = "sliding"
     window: Side
     overlap: float = Field(ge=0, le=0.9)
+
+    @property
+    def step(self) -> int:
+        """Pixels from a window to the next, at most."""
+        assert isinstance(self.window, int)
+        return max(1, round(self.window * (1 - self.overlap)))
 
 
 class Resized(InferenceOptions):

@@ -1,4 +1,4 @@
-"""DeepLabV3+, and its construction from plain arguments."""
+"""DeepLabV3+ around any encoder, and its construction from plain arguments."""
 
 from typing import Literal
 
@@ -6,49 +6,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from segapp.base.config import Config
-from segapp.models.encoders.aligned_xception import XCEPTIONS, AlignedXception
+from segapp.base.errors import UserError
+from segapp.models.encoders import EncoderConfig
+from segapp.models.encoders.interface import Encoder, Feature
 from segapp.models.head import ASPP, Decoder
-from segapp.models.layers import resize
-
-
-class DeepLabV3Plus(nn.Module):
-    """N x 3 x H x W in [-1, 1], of any size, to N x K logits.
-
-    Args:
-        encoder: gives a low-level feature and a high-level one.
-        aspp: maps the high-level one to `channels` channels.
-        decoder: joins the two, or None for the paper's ablation.
-        channels: of what enters the logits layer.
-        num_classes: K.
-    """
-
-    def __init__(
-        self, encoder: AlignedXception, aspp: ASPP, decoder: Decoder | None, channels: int, num_classes: int
-    ) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.aspp = aspp
-        self.decoder = decoder
-        self.logits = nn.Conv2d(channels, num_classes, 1)
-        nn.init.trunc_normal_(self.logits.weight, std=0.01, a=-0.02, b=0.02)
-        nn.init.zeros_(self.logits.bias)  # type: ignore[arg-type]
-
-    def forward(self, images: Tensor, full_size: bool = False) -> Tensor:
-        """Logits at stride 4 (at the output stride without a decoder), or at H x W if `full_size`."""
-        low_level, x = self.encoder(images)
-        x = self.aspp(x)
-        if self.decoder is not None:
-            x = self.decoder(x, low_level)
-        logits: Tensor = self.logits(x)
-        return resize(logits, (images.shape[2], images.shape[3])) if full_size else logits
-
-
-class EncoderConfig(Config):
-    """`weights`: what training starts from, a file or a name; a checkpoint's own description has None."""
-
-    name: Literal["xception41", "xception65", "xception71"]
-    width: float = Field(gt=0, le=4)
-    weights: str | None = None
 
 
 class ASPPConfig(Config):
@@ -59,55 +20,96 @@ class ASPPConfig(Config):
 
 
 class DecoderConfig(Config):
+    """`low_level_stride`: the low-level feature is the encoder's deepest one of this stride."""
+
     channels: int = Field(gt=0, le=4096)
     low_level_channels: int = Field(gt=0, le=4096)
+    low_level_stride: int = Field(default=4, ge=2, le=16)
     separable: bool
 
 
-class ModelConfig(Config):
-    """Everything that rebuilds a network but its weights and the number of classes; see conf/model."""
+class DeepLabV3PlusConfig(Config):
+    """All that rebuilds a network but its weights and the number of classes; see conf/model."""
 
-    name: Literal["deeplabv3plus"]
+    kind: Literal["deeplabv3plus"] = "deeplabv3plus"
     encoder: EncoderConfig
     output_stride: Literal[8, 16, 32]
     aspp: ASPPConfig
     decoder: DecoderConfig | None
-    bn_momentum: float = Field(gt=0, le=1)
-    activation_checkpointing: bool
 
+    def build(self, num_classes: int) -> "DeepLabV3Plus":
+        """Freshly initialised.
 
-def build_encoder(config: EncoderConfig) -> AlignedXception:
-    """A freshly initialised encoder, as for ImageNet."""
-    return AlignedXception(XCEPTIONS[config.name], output_stride=32, width=config.width)
-
-
-def build_model(config: ModelConfig, num_classes: int) -> DeepLabV3Plus:
-    """A freshly initialised network."""
-    encoder = AlignedXception(
-        XCEPTIONS[config.encoder.name],
-        output_stride=config.output_stride,
-        width=config.encoder.width,
-        momentum=config.bn_momentum,
-        activation_checkpointing=config.activation_checkpointing,
-    )
-    aspp = ASPP(
-        encoder.out_channels,
-        config.aspp.channels,
-        output_stride=config.output_stride,
-        separable=config.aspp.separable,
-        image_pooling=config.aspp.image_pooling,
-        dropout=config.aspp.dropout,
-        momentum=config.bn_momentum,
-    )
-    decoder, channels = None, config.aspp.channels
-    if config.decoder is not None:
-        channels = config.decoder.channels
-        decoder = Decoder(
-            config.aspp.channels,
-            encoder.low_level_channels,
-            channels,
-            low_level_channels=config.decoder.low_level_channels,
-            separable=config.decoder.separable,
-            momentum=config.bn_momentum,
+        Raises:
+            UserError: the encoder has no feature of `decoder.low_level_stride`.
+        """
+        encoder = self.encoder.build(self.output_stride)
+        aspp = ASPP(
+            encoder.features[-1].channels,
+            self.aspp.channels,
+            output_stride=self.output_stride,
+            separable=self.aspp.separable,
+            image_pooling=self.aspp.image_pooling,
+            dropout=self.aspp.dropout,
         )
-    return DeepLabV3Plus(encoder, aspp, decoder, channels, num_classes)
+        if self.decoder is None:
+            return DeepLabV3Plus(encoder, aspp, None, 0, self.aspp.channels, num_classes)
+        low_level = low_level_place(encoder.features, self.decoder.low_level_stride)
+        decoder = Decoder(
+            self.aspp.channels,
+            encoder.features[low_level].channels,
+            self.decoder.channels,
+            low_level_channels=self.decoder.low_level_channels,
+            separable=self.decoder.separable,
+        )
+        return DeepLabV3Plus(encoder, aspp, decoder, low_level, self.decoder.channels, num_classes)
+
+
+def low_level_place(features: tuple[Feature, ...], stride: int) -> int:
+    """Where the deepest feature of this stride is, the last one, which the ASPP has, left out.
+
+    Raises:
+        UserError: there is none.
+    """
+    places = [at for at, feature in enumerate(features[:-1]) if feature.stride == stride]
+    if not places:
+        strides = ", ".join(str(feature.stride) for feature in features[:-1])
+        raise UserError(f"model.decoder.low_level_stride={stride}: this encoder has features of stride {strides}")
+    return places[-1]
+
+
+class DeepLabV3Plus(nn.Module):
+    """N x 3 x H x W, normalised, of any size, to N x K logits at `logits_stride`.
+
+    Args:
+        encoder: gives features, shallow to deep.
+        aspp: maps the deepest one to `channels` channels, or what the decoder takes.
+        decoder: joins that with the low-level feature, or None for the paper's ablation.
+        low_level: which of the encoder's features is the low-level one.
+        channels: of what enters the logits layer.
+        num_classes: K.
+
+    Attributes:
+        logits_stride: the image's pixels to a step of the logits: that of the low-level feature, without a decoder
+            the output stride.
+    """
+
+    def __init__(
+        self, encoder: Encoder, aspp: ASPP, decoder: Decoder | None, low_level: int, channels: int, num_classes: int
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.aspp = aspp
+        self.decoder = decoder
+        self.low_level = low_level
+        self.logits_stride = encoder.features[-1 if decoder is None else low_level].stride
+        self.logits = nn.Conv2d(channels, num_classes, 1)
+        nn.init.trunc_normal_(self.logits.weight, std=0.01, a=-0.02, b=0.02)
+        nn.init.zeros_(self.logits.bias)  # type: ignore[arg-type]
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.encoder(images)
+        x = self.aspp(features[-1])
+        if self.decoder is not None:
+            x = self.decoder(x, features[self.low_level])
+        return self.logits(x)  # type: ignore[no-any-return]

@@ -12,12 +12,10 @@ ATROUS_RATES = {32: (3, 6, 9), 16: (6, 12, 18), 8: (12, 24, 36)}
 """Output stride to the rates of the three atrous branches."""
 
 
-def conv3x3(
-    in_channels: int, out_channels: int, *, separable: bool, momentum: float, dilation: int = 1
-) -> SeparableConv | ConvBN:
+def conv3x3(in_channels: int, out_channels: int, *, separable: bool, dilation: int = 1) -> SeparableConv | ConvBN:
     if separable:
-        return SeparableConv(in_channels, out_channels, eps=EPS, momentum=momentum, dilation=dilation)
-    return ConvBN(in_channels, out_channels, 3, eps=EPS, momentum=momentum, dilation=dilation)
+        return SeparableConv(in_channels, out_channels, eps=EPS, dilation=dilation)
+    return ConvBN(in_channels, out_channels, 3, eps=EPS, dilation=dilation)
 
 
 class ASPP(nn.Module):
@@ -41,17 +39,16 @@ class ASPP(nn.Module):
         separable: bool = True,
         image_pooling: bool = True,
         dropout: float = 0.1,
-        momentum: float = 3e-4,
     ) -> None:
         super().__init__()
         self.image_pooling: ConvBN | None = None
         if image_pooling:
-            self.image_pooling = ConvBN(in_channels, channels, eps=EPS, momentum=momentum)
-        self.branches = nn.ModuleList([ConvBN(in_channels, channels, eps=EPS, momentum=momentum)])
+            self.image_pooling = ConvBN(in_channels, channels, eps=EPS)
+        self.branches = nn.ModuleList([ConvBN(in_channels, channels, eps=EPS)])
         for rate in ATROUS_RATES[output_stride]:
-            self.branches.append(conv3x3(in_channels, channels, separable=separable, momentum=momentum, dilation=rate))
+            self.branches.append(conv3x3(in_channels, channels, separable=separable, dilation=rate))
         joined = channels * (len(self.branches) + image_pooling)
-        self.projection = ConvBN(joined, channels, eps=EPS, momentum=momentum)
+        self.projection = ConvBN(joined, channels, eps=EPS)
         self.dropout = nn.Dropout(dropout)
         init_head(self.modules())
 
@@ -74,12 +71,11 @@ class Decoder(nn.Module):
         *,
         low_level_channels: int = 48,
         separable: bool = True,
-        momentum: float = 3e-4,
     ) -> None:
         super().__init__()
-        self.reduce = ConvBN(low_level_in_channels, low_level_channels, eps=EPS, momentum=momentum)
-        self.conv0 = conv3x3(in_channels + low_level_channels, channels, separable=separable, momentum=momentum)
-        self.conv1 = conv3x3(channels, channels, separable=separable, momentum=momentum)
+        self.reduce = ConvBN(low_level_in_channels, low_level_channels, eps=EPS)
+        self.conv0 = conv3x3(in_channels + low_level_channels, channels, separable=separable)
+        self.conv1 = conv3x3(channels, channels, separable=separable)
         init_head(self.modules())
 
     def forward(self, x: Tensor, low_level: Tensor) -> Tensor:

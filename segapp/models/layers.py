@@ -2,9 +2,7 @@
 
 import logging
 from collections.abc import Iterable
-from typing import Self
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -41,11 +39,16 @@ class DepthwiseConv2d(Conv2d):
         # oneDNN leaves its fast path when a depthwise conv pads much: padded first it is bit-identical and several
         # times faster. Not its backward pass, which only gets slower.
         pad = self.dilation[0]
-        if pad >= 12 and x.device.type == "cpu" and not torch.is_grad_enabled():
+        if pad >= 12 and x.device.type == "cpu" and not self.training:
             return F.conv2d(
                 F.pad(x, (pad, pad, pad, pad)), self.weight, None, self.stride, 0, self.dilation, self.groups
             )
         return super().forward(x)
+
+
+def is_depthwise(module: nn.Module) -> bool:
+    """Whether it is a convolution of one filter or several a channel, whoever's class it is."""
+    return isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -54,12 +57,7 @@ class BatchNorm2d(nn.BatchNorm2d):
     So a batch of one image trains, with the image pooling's 1 x 1 map.
     """
 
-    frozen = False
-    """Normalises by the running statistics, which do not move, in training, too; see `freeze_bn`."""
     _told = False
-
-    def train(self, mode: bool = True) -> Self:
-        return super().train(mode and not self.frozen)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and x.numel() == x.shape[1]:
@@ -68,17 +66,6 @@ class BatchNorm2d(nn.BatchNorm2d):
                 log.warning("a batch of one image: a BN with one value a channel uses its running statistics")
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
         return super().forward(x)
-
-
-def freeze_bn(network: nn.Module) -> None:
-    """Keeps every BN's running statistics for good, whatever `train()` says; its scale and shift go on learning.
-
-    As fine_tune_batch_norm=False in research/deeplab (core/feature_extractor.py: is_training alone changes).
-    """
-    for module in network.modules():
-        if isinstance(module, BatchNorm2d):
-            module.frozen = True
-            module.eval()
 
 
 class ConvBN(nn.Module):
@@ -91,14 +78,13 @@ class ConvBN(nn.Module):
         kernel: int = 1,
         *,
         eps: float,
-        momentum: float,
         stride: int = 1,
         dilation: int = 1,
         relu: bool = True,
     ) -> None:
         super().__init__()
         self.conv = Conv2d(in_channels, out_channels, kernel, stride, dilation)
-        self.bn = BatchNorm2d(out_channels, eps, momentum)
+        self.bn = BatchNorm2d(out_channels, eps)
         self.act = nn.ReLU() if relu else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -114,16 +100,15 @@ class SeparableConv(nn.Module):
         out_channels: int,
         *,
         eps: float,
-        momentum: float,
         stride: int = 1,
         dilation: int = 1,
         relu: bool = True,
     ) -> None:
         super().__init__()
         self.conv_dw = DepthwiseConv2d(in_channels, stride, dilation)
-        self.bn_dw = BatchNorm2d(in_channels, eps, momentum)
+        self.bn_dw = BatchNorm2d(in_channels, eps)
         self.conv_pw = Conv2d(in_channels, out_channels)
-        self.bn_pw = BatchNorm2d(out_channels, eps, momentum)
+        self.bn_pw = BatchNorm2d(out_channels, eps)
         self.act = nn.ReLU() if relu else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:

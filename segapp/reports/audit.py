@@ -1,4 +1,4 @@
-"""The audit's page: one HTML file that needs nothing beside it."""
+"""Writes the page of an audit of a data set: one HTML file that needs nothing beside it."""
 
 import math
 from collections import Counter
@@ -7,15 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
+from segapp.base.classes import voc_palette
+from segapp.base.drawing import Array, css_colour, legend
 from segapp.base.errors import UserError
 from segapp.base.images import read_image
-from segapp.data.checks.audit import SEVERITIES, AuditedSet, Finding
+from segapp.data.checks.audit import Audit
+from segapp.data.checks.findings import SEVERITIES
+from segapp.data.checks.inspection import AuditedSet
 from segapp.data.loading.balance import class_weights
-from segapp.reports.grid import legend
-from segapp.reports.kit import Array, css_colour, data_uri, render
+from segapp.reports.kit import data_uri, render
+from segapp.runs.layout import AUDIT_PAGE
 
-SHOWN = 10
-"""Files that a finding names at once."""
+AT_ONCE = 10
+"""Files that a finding names before it is unfolded."""
 LISTED = 1000
 """Files that it names at most; audit.json names all."""
 SAMPLE_SIDE = 480
@@ -24,38 +28,27 @@ BINS = 40
 """Widths and heights are told apart in so many steps, so that a plot of any set stays small."""
 
 
-def write_audit(
-    path: Path,
-    *,
-    title: str,
-    verdict: str,
-    train: AuditedSet,
-    val: AuditedSet,
-    findings: Sequence[Finding],
-    samples: Sequence[tuple[AuditedSet, int, str]],
-    palette: Array,
-    provenance: Mapping[str, str],
-) -> None:
-    """Writes the page whole or not at all.
+def write_audit(folder: Path, audit: Audit, *, samples: int, provenance: Mapping[str, str]) -> None:
+    """Writes audit.html into a folder, whole or not at all.
 
     Args:
-        samples: pictures to show: set, index, and why; those that cannot be read are left out.
-        palette: 256 x 3 RGB.
+        samples: how many pictures to show; those that cannot be read are left out.
         provenance: what the result came from (command, versions, date...).
     """
+    palette, train, val, findings = voc_palette(), audit.train, audit.val, audit.findings
     render(
         "audit.html.j2",
-        path,
-        title=title,
-        verdict=verdict,
+        folder / AUDIT_PAGE,
+        title=f"Audit of {train.dataset.name} and {val.dataset.name}",
+        verdict=audit.verdict,
         severities=[(each, sum(finding.severity == each for finding in findings)) for each in SEVERITIES],
         sets=(train, val),
         findings=findings,
-        shown=SHOWN,
+        at_once=AT_ONCE,
         listed=LISTED,
         rows=_rows(train, val, palette),
         sizes=_sizes((train, val)),
-        samples=[sample for each in samples for sample in _sample(*each, palette)],
+        samples=[sample for chosen in audit.pictures(samples) for sample in _sample(*chosen, palette)],
         provenance=provenance,
     )
 
@@ -93,8 +86,8 @@ def _sizes(sets: Sequence[AuditedSet]) -> dict[str, object]:
     dots = []
     for each in sets:
         known = each.sizes[each.sizes[:, 0] > 0]
-        places, numbers = np.unique(known // step * step, axis=0, return_counts=True)
-        dots += [(each.role, w, h, n) for (h, w), n in zip(places.tolist(), numbers.tolist(), strict=True)]
+        steps, numbers = np.unique(known // step * step, axis=0, return_counts=True)
+        dots += [(each.role, w, h, n) for (h, w), n in zip(steps.tolist(), numbers.tolist(), strict=True)]
     dots.sort(key=lambda dot: -dot[3])  # small dots lie on large ones
     sizes = Counter((w, h) for each in sets for h, w in each.sizes.tolist() if w)
     return {
@@ -113,6 +106,7 @@ def _round_up(length: int) -> int:
 
 
 def _sample(each: AuditedSet, index: int, why: str, palette: Array) -> Iterator[dict[str, object]]:
+    """An image and its mask as the page holds them; nothing where either cannot be read."""
     if each.dataset.masks is None:
         return
     try:

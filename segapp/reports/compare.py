@@ -1,4 +1,4 @@
-"""Runs side by side: one HTML file that needs nothing beside it."""
+"""Writes the page that puts training runs side by side: one HTML file that needs nothing beside it."""
 
 import json
 import math
@@ -7,9 +7,9 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-from segapp.reports.curves import Chart, Line, chart, short, smoothed, thinned
+from segapp.reports.curves import Chart, Line, chart, smoothed, thinned
 from segapp.reports.kit import render
-from segapp.reports.run import duration
+from segapp.reports.numbers import duration, short
 from segapp.runs.history import Run
 
 MOST = 12
@@ -20,11 +20,12 @@ UNITS = (("seconds", 1, 180), ("minutes", 60, 180 * 60), ("hours", 3600, math.in
 """Of the time trained: name, seconds, and up to how many seconds it is taken."""
 TRAINED_ON = {f"data.{key}" for key in ("root", "title", "train", "download", "cache", "sampler")}
 """Keys of the data that say nothing of what is scored."""
-CURVES = (("Loss", "loss"), ("mIoU", "miou"), ("mIoU of the EMA", "ema_miou"))
 
 
 def write_comparison(path: Path, runs: Sequence[Run], provenance: Mapping[str, str]) -> list[str]:
     """Writes the page whole or not at all. Returns the keys for which the runs are not scored alike.
+
+    Runs that are judged by other metrics are among these: "metric".
 
     Args:
         runs: 2 to MOST; differences are to the first.
@@ -33,14 +34,16 @@ def write_comparison(path: Path, runs: Sequence[Run], provenance: Mapping[str, s
     styles = [f"c{index % COLOURS} d{index % DASHES}" for index in range(len(runs))]
     rows = _runs(runs, styles)
     configs = differences([run.config for run in runs])
-    unlike = scored_unlike(configs)
+    titles = {run.metric: run.metric_title for run in runs}
+    unlike = [*scored_unlike(configs), *(["metric"] if len(titles) > 1 else [])]
     render(
         "compare.html.j2",
         path,
         title=f"Comparison of {len(runs)} runs",
         runs=rows,
-        best=max((row for row in rows if row["miou"] is not None), key=lambda row: row["miou"], default=None),
-        charts=[each for each in _charts(runs, styles) if each],
+        score="score" if len(titles) > 1 else runs[0].metric_title,
+        best=max((row for row in rows if row["score"] is not None), key=lambda row: row["score"], default=None),
+        charts=[each for each in _charts(runs, styles, titles) if each],
         classes=_classes(runs),
         configs=configs,
         unlike=unlike,
@@ -51,19 +54,19 @@ def write_comparison(path: Path, runs: Sequence[Run], provenance: Mapping[str, s
 
 
 def _runs(runs: Sequence[Run], styles: Sequence[str]) -> list[dict[str, Any]]:
-    """The headline figures, a row a run."""
-    first = runs[0].best
+    """A row a run, of its best score and what it took."""
+    first = runs[0]
     rows = []
     for key, style, name, run in zip(ascii_uppercase, styles, names_apart(runs), runs, strict=False):
-        speed = run["images_per_second"].median
+        speed, alike = run["images_per_second"].median, run.metric == first.metric
         rows.append(
             {
                 "key": key,
                 "style": style,
                 "name": name,
                 "run": run,
-                "miou": run.best.miou if run.best else None,
-                "difference": run.best.miou - first.miou if run.best and first else None,
+                "score": run.best.score if run.best else None,
+                "difference": run.best.score - first.best.score if run.best and first.best and alike else None,
                 "time": duration(run.seconds),
                 "speed": (speed, short(speed)),
             }
@@ -84,12 +87,12 @@ def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str | No
     """By dotted key, each config's value as text, of the keys that are not the same in all; None where absent."""
     flat = [dict(pair for key, value in config.items() for pair in _flat(str(key), value)) for config in configs]
     keys = dict.fromkeys(key for each in flat for key in each)
-    found = {key: [each.get(key) for each in flat] for key in keys}
-    return {key: values for key, values in found.items() if len(set(values)) > 1}
+    rows = {key: [each.get(key) for each in flat] for key in keys}
+    return {key: values for key, values in rows.items() if len(set(values)) > 1}
 
 
 def scored_unlike(keys: Iterable[str]) -> list[str]:
-    """Those config keys that decide which images are scored, or how they are shown."""
+    """Those config keys that decide which images are scored, or how they are preprocessed."""
     return [
         key
         for key in keys
@@ -110,11 +113,14 @@ def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
         yield key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _charts(runs: Sequence[Run], styles: Sequence[str]) -> Iterator[Chart | None]:
-    """Each measure by iteration, and by the time trained."""
+def _charts(runs: Sequence[Run], styles: Sequence[str], titles: Mapping[str, str]) -> Iterator[Chart | None]:
+    """The loss and each metric by iteration, and by the time trained; `titles`: of the metrics, by key."""
     longest = max((run.seconds for run in runs if not math.isnan(run.seconds)), default=0)
     unit, seconds, _ = next(each for each in UNITS if longest <= each[2])
-    for title, key in CURVES:
+    curves = {"loss": "Loss"}
+    for metric, title in titles.items():
+        curves |= {metric: title, f"ema_{metric}": f"{title} of the EMA"}
+    for key, title in curves.items():
         for x_name, by_time in (("iteration", False), (f"{unit} trained", True)):
             thin, lines = [], []
             for letter, run, style in zip(ascii_uppercase, runs, styles, strict=False):

@@ -1,4 +1,4 @@
-"""Curves for a page: few enough points, round ticks, and the paths that curves.html.j2 draws."""
+"""Lays out curves for a page: few enough points, round ticks, and the paths that curves.html.j2 draws."""
 
 import math
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from segapp.reports.numbers import short
 from segapp.runs.history import Floats
 
 POINTS = 500
@@ -61,7 +62,7 @@ class Axis:
     ticks: list[tuple[float, str]]
     log: bool = False
 
-    def place(self, values: Floats) -> Floats:
+    def scale(self, values: Floats) -> Floats:
         """From 0 at the low end to 1 at the high one."""
         low, high = self.low, self.high
         if self.log:
@@ -71,7 +72,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A line in the drawing's units: the path, the points to mark, and the place of the label."""
+    """A line in the drawing's units: the path, the points to mark, and where the label stands."""
 
     line: Line
     path: str
@@ -113,7 +114,7 @@ def chart(
     """One plot with all lines, those without a finite value left out; None if no line is left.
 
     Args:
-        note: a figure or two, beside the title.
+        note: a number or two, beside the title.
         about: what the plot shows, below it.
         log_x: the x axis is logarithmic, and does not begin at 0; all x are above 0.
         from_zero: the y axis begins at 0 at the latest, unless it is logarithmic.
@@ -185,23 +186,16 @@ def _step(low: float, high: float) -> float:
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
 
 
-def short(value: float) -> str:
-    """For people: 12,000 and 0.0125 and 1e-05; "n/a" for NaN."""
-    if math.isnan(value):
-        return "n/a"
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.4g}"
-
-
 def thinned(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     """At most some POINTS of the line: of neighbours the lowest and the highest, so that no spike is lost."""
     if len(y) <= POINTS:
         return x, y
-    kept = {0, len(y) - 1}
-    for part in np.array_split(np.arange(len(y)), POINTS // 2):
-        finite = part[np.isfinite(y[part])]
-        kept |= {finite[y[finite].argmin()], finite[y[finite].argmax()]} if len(finite) else {part[0]}
-    places = np.array(sorted(kept))
-    return x[places], y[places]
+    chosen = {0, len(y) - 1}
+    for stretch in np.array_split(np.arange(len(y)), POINTS // 2):
+        finite = stretch[np.isfinite(y[stretch])]
+        chosen |= {finite[y[finite].argmin()], finite[y[finite].argmax()]} if len(finite) else {stretch[0]}
+    indices = np.array(sorted(chosen))
+    return x[indices], y[indices]
 
 
 def smoothed(x: Floats, y: Floats) -> tuple[Floats, Floats]:
@@ -218,11 +212,11 @@ def smoothed(x: Floats, y: Floats) -> tuple[Floats, Floats]:
 
 
 def _across(axis: Axis, values: Floats | float) -> Floats:
-    return FRAME.left + (FRAME.right - FRAME.left) * axis.place(np.asarray(values, float))
+    return FRAME.left + (FRAME.right - FRAME.left) * axis.scale(np.asarray(values, float))
 
 
 def _down(axis: Axis, values: Floats | float) -> Floats:
-    return FRAME.bottom - (FRAME.bottom - FRAME.top) * axis.place(np.asarray(values, float))
+    return FRAME.bottom - (FRAME.bottom - FRAME.top) * axis.scale(np.asarray(values, float))
 
 
 def _draw(line: Line, x: Axis, y: Axis) -> Drawn:

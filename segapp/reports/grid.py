@@ -1,4 +1,4 @@
-"""Scored images side by side in one picture."""
+"""Draws scored images, their truths and their predictions side by side in one picture."""
 
 from collections.abc import Sequence
 
@@ -6,25 +6,15 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from segapp.base.classes import IGNORE_INDEX
-from segapp.evaluation.evaluate import Example
-from segapp.reports.kit import Array, css_colour, fit, picture
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+from segapp.base.drawing import Array, Font, fit, legend, legend_strip, picture, shorten
+from segapp.evaluation.examples import Example
 
 COLUMNS = ("image", "truth", "prediction")
 GAP = 10
+SMALL = 14
+"""Pixels; of the letters but for the titles."""
 MIN_COLUMN = 110
 """Pixels; room for a column's title and for the mIoU."""
-
-
-def legend(labels: Sequence[Array], classes: Sequence[str], palette: Array) -> list[tuple[str, str]]:
-    """(name, #rrggbb) of the classes that occur, in class order, and of "ignored" where it does."""
-    occurs = np.zeros(256, bool)
-    for each in labels:
-        occurs |= np.bincount(each.ravel(), minlength=256) > 0
-    names = dict(enumerate(classes)) | {IGNORE_INDEX: "ignored"}
-    return [(name, css_colour(palette[index])) for index, name in names.items() if occurs[index]]
 
 
 def picture_grid(examples: Sequence[Example], classes: Sequence[str], palette: Array, cell: int = 320) -> Array:
@@ -35,7 +25,7 @@ def picture_grid(examples: Sequence[Example], classes: Sequence[str], palette: A
         palette: 256 x 3 RGB.
         cell: bound in pixels on the longer side of each picture; small ones are enlarged up to twofold.
     """
-    title, small = ImageFont.load_default(17), ImageFont.load_default(14)
+    title, small = ImageFont.load_default(17), ImageFont.load_default(SMALL)
     rows = [
         [
             fit(picture(example.image), cell, 2),
@@ -49,21 +39,20 @@ def picture_grid(examples: Sequence[Example], classes: Sequence[str], palette: A
     across = 1 if len(strips) <= 4 else 2
     lines = [strips[at : at + across] for at in range(0, len(strips), across)]
     width = across * strips[0].width
-    key = _key(
-        legend([labels for e in examples for labels in (e.truth, e.prediction)], classes, palette), width, small
-    )
+    labels = [labels for example in examples for labels in (example.truth, example.prediction)]
+    key = legend_strip(legend(labels, classes, palette), width, SMALL)
 
     header = 34
     heights = [max(strip.height for strip in line) for line in lines]
-    canvas = Image.new("RGB", (width, header + sum(heights) + key.height), "white")
+    canvas = Image.new("RGB", (width, header + sum(heights) + key.height + GAP), "white")
     draw = ImageDraw.Draw(canvas)
     for index in range(across * len(COLUMNS)):
         left = index // len(COLUMNS) * strips[0].width + GAP + index % len(COLUMNS) * (column + GAP)
         draw.text((left, header - 4), COLUMNS[index % len(COLUMNS)], fill="black", font=title, anchor="ls")
     top = header
     for line, height in zip(lines, heights, strict=True):
-        for place, strip in enumerate(line):
-            canvas.paste(strip, (place * strip.width, top))
+        for index, strip in enumerate(line):
+            canvas.paste(strip, (index * strip.width, top))
         top += height
     canvas.paste(key, (0, top))
     return np.array(canvas)
@@ -76,7 +65,7 @@ def _strip(pictures: Sequence[Image.Image], example: Example, column: int, font:
     strip.paste(tiles)
     draw = ImageDraw.Draw(strip)
     right = GAP + 2 * (column + GAP)
-    name = _shorten(example.id, font, right - 2 * GAP)
+    name = shorten(example.id, font, right - 2 * GAP)
     draw.text((GAP, tiles.height), name, fill="#444444", font=font, anchor="lt")
     draw.text((right, tiles.height), f"mIoU {example.miou:.4f}", fill="#444444", font=font, anchor="lt")
     return strip
@@ -93,33 +82,3 @@ def _tile(pictures: Sequence[Image.Image], column: int) -> Image.Image:
         cells.append(torch.from_numpy(np.array(cell)).permute(2, 0, 1))
     tiles = make_grid(cells, nrow=len(cells), padding=GAP, pad_value=255)
     return Image.fromarray(tiles.permute(1, 2, 0).numpy())
-
-
-def _key(entries: Sequence[tuple[str, str]], width: int, font: Font) -> Image.Image:
-    """Colour chips with their names, in as many lines as the width asks for."""
-    line, chip = 24, 14
-    x, y, places = GAP, 0, []
-    for name, colour in entries:
-        name = _shorten(name, font, width - 2 * GAP - chip - 6)
-        advance = chip + 6 + round(font.getlength(name)) + 18
-        if x > GAP and x + advance > width:
-            x, y = GAP, y + line
-        places.append((x, y, name, colour))
-        x += advance
-    key = Image.new("RGB", (width, y + line + GAP), "white")
-    draw = ImageDraw.Draw(key)
-    for x, y, name, colour in places:
-        draw.rectangle((x, y, x + chip, y + chip), fill=colour, outline="#444444")
-        draw.text((x + chip + 6, y + chip / 2), name, fill="black", font=font, anchor="lm")
-    return key
-
-
-def _shorten(text: str, font: Font, width: int) -> str:
-    """One line of at most `width` pixels that keeps the end, where file names differ."""
-    text = " ".join(text.encode("utf-8", "replace").decode().split())
-    if font.getlength(text) <= width:
-        return text
-    text = text[-width:]
-    while text and font.getlength("..." + text) > width:
-        text = text[1:]
-    return "..." + text

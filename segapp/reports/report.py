@@ -1,115 +1,108 @@
-"""The evaluation report: one HTML file that needs nothing beside it."""
+"""Writes the page of an evaluation: one HTML file that needs nothing beside it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
 
+from segapp.base.classes import voc_palette
+from segapp.base.drawing import Array, css_colour, legend
 from segapp.evaluation.calibration import Reliability
 from segapp.evaluation.components import AREAS, ComponentCounts
 from segapp.evaluation.confusion import Floats, Scores, mean, ratio
 from segapp.evaluation.details import Details
-from segapp.evaluation.evaluate import Example
+from segapp.evaluation.evaluate import Evaluation
+from segapp.evaluation.examples import Example
 from segapp.reports.curves import Chart, Line, chart
-from segapp.reports.grid import legend
-from segapp.reports.kit import Array, css_colour, data_uri, render
+from segapp.reports.kit import data_uri, render
+from segapp.runs.layout import CONFIG, REPORT
 
+Metric = tuple[str, float, str]
+"""Name, value in [0, 1] or NaN, and a note."""
 WRONG = (239, 50, 50)
 IGNORED = (150, 150, 150)
 
 
 def write_report(
-    path: Path,
+    folder: Path,
+    evaluation: Evaluation,
     *,
     title: str,
-    scores: Scores,
-    palette: Array,
-    protocol: str,
-    images: int,
-    figures: Sequence[tuple[str, float, str]],
-    examples: Sequence[Example],
-    problems: Sequence[str],
     provenance: Mapping[str, str],
-    worst: Mapping[str, Example] = MappingProxyType({}),
-    details: Details | None = None,
-    config: str = "",
+    further: Sequence[Metric] = (),
 ) -> None:
-    """Writes the page whole or not at all.
+    """Writes report.html into an evaluation's folder, whole or not at all; shows the folder's config if there is one.
 
     Args:
-        palette: 256 x 3 RGB.
-        protocol: how the images were scored.
-        images: how many images were scored.
-        figures: further measures (name, value in [0, 1] or NaN, a note).
-        examples: in the order to show.
-        problems: one line for each image that could not be scored; any marks the result incomplete.
         provenance: what the result came from (checkpoint, command, versions, date...).
-        worst: examples by the class of which most pixels are wrong in them.
-        config: the whole of it, as text.
+        further: metrics that the evaluation itself does not hold.
     """
-    matrix = scores.confusion_matrix
-    truth = matrix.sum(1)
-    absent = set(scores.absent)
-    figures = [
-        ("Pixel accuracy", scores.pixel_accuracy, ""),
-        ("Mean accuracy", scores.mean_accuracy, ""),
-        ("Frequency-weighted IoU", scores.frequency_weighted_iou, ""),
-        ("Mean Dice", float(mean(scores.per_class_dice)), ""),
-        *figures,
-    ]
-    charts: list[Chart | None] = []
-    sizes, boundary_iou = [], None
-    if details is not None:
-        boundary = details.counts.boundary
-        boundary_iou = boundary.per_class_iou
-        figures += [
-            ("Boundary IoU", float(mean(boundary_iou)), "within 2 % of the diagonal of a contour"),
-            ("Boundary F-score", float(mean(boundary.per_class_f)), "tolerance 0.75 % of the diagonal"),
-        ]
-        charts = [_trimap(details.widths, boundary.trimap_miou), _by_size(details.counts.components)]
-        sizes = _sizes(details.counts.components)
-        if details.reliability is not None:
-            figures.append(("Calibration error", details.reliability.ece, "mean distance of confidence from accuracy"))
-            charts.append(_calibration(details.reliability))
+    scores, details, palette = evaluation.scores, evaluation.details, voc_palette()
+    config = folder / CONFIG
     render(
         "report.html.j2",
-        path,
+        folder / REPORT,
         title=title,
-        miou=scores.miou,
-        interval=None if details is None else details.interval,
-        figures=figures,
-        charts=[each for each in charts if each],
-        sizes=sizes,
-        protocol=protocol,
-        images=images,
-        problems=problems,
-        rows=[
-            {
-                "name": name,
-                "colour": css_colour(palette[index]),
-                "absent": name in absent,
-                "iou": float(scores.per_class_iou[index]),
-                "boundary": None if boundary_iou is None else float(boundary_iou[index]),
-                "precision": float(scores.per_class_precision[index]),
-                "recall": float(scores.per_class_accuracy[index]),
-                "dice": float(scores.per_class_dice[index]),
-                "share": float(truth[index] / max(truth.sum(), 1)),
-            }
-            for index, name in enumerate(scores.classes)
-        ],
-        confusion=(matrix / np.maximum(truth, 1)[:, None]).tolist(),
-        examples=[_shown(example, scores.classes, palette) for example in examples],
+        evaluation=evaluation,
+        metrics=[*_metrics(scores), *further, *(_detailed_metrics(details) if details else ())],
+        charts=[each for each in _charts(details) if each] if details else [],
+        sizes=_sizes(details.counts.components) if details else [],
+        rows=_rows(evaluation, palette),
+        confusion=(scores.confusion_matrix / np.maximum(scores.confusion_matrix.sum(1), 1)[:, None]).tolist(),
+        examples=[_pictured(example, scores.classes, palette) for example in evaluation.examples],
         worst=[
-            _shown(example, scores.classes, palette)
+            _pictured(example, scores.classes, palette)
             | {"class": name, "iou": float(example.per_class_iou[scores.classes.index(name)])}
-            for name, example in worst.items()
+            for name, example in evaluation.worst.items()
         ],
         provenance=provenance,
-        config=config,
+        config=config.read_text(encoding="utf-8") if config.is_file() else "",
     )
+
+
+def _metrics(scores: Scores) -> Iterator[Metric]:
+    """Those of every evaluation."""
+    yield "Pixel accuracy", scores.pixel_accuracy, ""
+    yield "Mean accuracy", scores.mean_accuracy, ""
+    yield "Frequency-weighted IoU", scores.frequency_weighted_iou, ""
+    yield "Mean Dice", float(mean(scores.per_class_dice)), ""
+
+
+def _detailed_metrics(details: Details) -> Iterator[Metric]:
+    boundary, reliability = details.counts.boundary, details.reliability
+    yield "Boundary IoU", float(mean(boundary.per_class_iou)), "within 2 % of the diagonal of a contour"
+    yield "Boundary F-score", float(mean(boundary.per_class_f)), "tolerance 0.75 % of the diagonal"
+    if reliability is not None:
+        yield "Calibration error", reliability.ece, "mean distance of confidence from accuracy"
+
+
+def _rows(evaluation: Evaluation, palette: Array) -> list[dict[str, object]]:
+    """A row a class, of what the table of classes shows."""
+    scores, details = evaluation.scores, evaluation.details
+    truth, absent = scores.confusion_matrix.sum(1), set(scores.absent)
+    columns = {
+        "iou": scores.per_class_iou,
+        "precision": scores.per_class_precision,
+        "recall": scores.per_class_accuracy,
+        "dice": scores.per_class_dice,
+        "share": truth / max(truth.sum(), 1),
+    }
+    if details is not None:
+        columns["boundary"] = details.counts.boundary.per_class_iou
+    return [
+        {"name": name, "colour": css_colour(palette[index]), "absent": name in absent}
+        | {key: float(values[index]) for key, values in columns.items()}
+        for index, name in enumerate(scores.classes)
+    ]
+
+
+def _charts(details: Details) -> Iterator[Chart | None]:
+    yield _trimap(details.widths, details.counts.boundary.trimap_miou)
+    yield _by_size(details.counts.components)
+    if details.reliability is not None:
+        yield _calibration(details.reliability)
 
 
 def _trimap(widths: Sequence[int], mious: Floats) -> Chart | None:
@@ -151,7 +144,8 @@ def _sizes(counts: ComponentCounts) -> list[dict[str, object]]:
     ]
 
 
-def _shown(example: Example, classes: Sequence[str], palette: Array) -> dict[str, object]:
+def _pictured(example: Example, classes: Sequence[str], palette: Array) -> dict[str, object]:
+    """An example with its pictures as the page holds them."""
     return {
         "id": example.id,
         "miou": example.miou,

@@ -1,4 +1,4 @@
-"""The page of a run, finished or not: one HTML file that needs nothing beside it."""
+"""Writes the page of a training run, finished or not: one HTML file that needs nothing beside it."""
 
 import math
 from collections.abc import Iterator
@@ -10,11 +10,12 @@ import numpy as np
 
 from segapp.base.errors import UserError
 from segapp.base.images import read_image
-from segapp.reports.curves import Chart, Line, chart, short, smoothed, thinned
+from segapp.reports.curves import Chart, Line, chart, smoothed, thinned
 from segapp.reports.kit import data_uri, render
-from segapp.runs.history import METRICS, Run, read_run
+from segapp.reports.numbers import decimal, duration, short
+from segapp.runs.history import Run, read_run
+from segapp.runs.layout import METRICS, PICTURES, REPORT, RUN_PAGE
 
-PAGE = "run.html"
 COLUMNS = 14
 """Validations that the table of classes shows, of many: the first, the last, the best and some between."""
 NEWEST_SIDE, EARLIER_SIDE = 1600, 420
@@ -50,7 +51,7 @@ def write_run_page(folder: Path) -> None:
     run = read_run(folder)
     render(
         "run.html.j2",
-        folder / PAGE,
+        folder / RUN_PAGE,
         title=run.name,
         run=run,
         as_of=_date(run.time),
@@ -58,24 +59,10 @@ def write_run_page(folder: Path) -> None:
         notices=list(_notices(run)),
         charts=[each for each in _charts(run) if each],
         classes=_classes(run),
-        pictures=list(_pictures(folder / "pictures")),
+        pictures=list(_pictures(folder / PICTURES)),
         environment=run.environment,
-        report=(folder / "report.html").exists(),
+        report=REPORT if (folder / REPORT).exists() else None,
     )
-
-
-def duration(seconds: float) -> str:
-    """For people, in the two largest units: 3 d 4 h, 5 h 12 min, 4 min 10 s; "n/a" for NaN."""
-    if math.isnan(seconds):
-        return "n/a"
-    rest = round(seconds)
-    parts = []
-    for name, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        parts.append((rest // size, name))
-        rest %= size
-    first = next((at for at, (number, _) in enumerate(parts) if number), len(parts) - 1)
-    shown = [parts[first], *(each for each in parts[first + 1 : first + 2] if each[0])]
-    return " ".join(f"{number}\N{NO-BREAK SPACE}{name}" for number, name in shown)
 
 
 def _date(time: float) -> str:
@@ -87,16 +74,16 @@ def _date(time: float) -> str:
 
 
 def _tiles(run: Run) -> Iterator[tuple[str, str, str]]:
-    """(name, value, note) of the figures below the headline."""
+    """(name, value, note) of what stands below the headline."""
     total = "" if run.iterations is None else f"of {run.iterations:,}"
     yield "Iterations", f"{run.iteration:,}", total
-    last, ema, accuracy = (run[key] for key in ("miou", "ema_miou", "pixel_accuracy"))
+    last, ema, accuracy = (run[key] for key in (run.metric, run.ema_metric, "pixel_accuracy"))
     if len(last.finite):
         at = last.iterations[np.isfinite(last.values)][-1]
-        note = f"iteration {at:,.0f}" + (f", EMA {ema.last:.4f}" if len(ema.finite) else "")
-        yield "Last mIoU", f"{last.last:.4f}", note
+        note = f"iteration {at:,.0f}" + (f", EMA {decimal(ema.last)}" if len(ema.finite) else "")
+        yield f"Last {run.metric_title}", decimal(last.last), note
     if len(accuracy.finite):
-        yield "Last pixel accuracy", f"{accuracy.last:.4f}", "at the last validation"
+        yield "Last pixel accuracy", decimal(accuracy.last), "at the last validation"
     pauses = f", without {run.pauses} {'pause' if run.pauses == 1 else 'pauses'}" if run.pauses else ""
     yield "Time trained", duration(run.seconds), f"validations included{pauses}"
     if run.to_go > 0:
@@ -110,8 +97,8 @@ def _notices(run: Run) -> Iterator[str]:
     loss = run["loss"]
     lost = loss.iterations[~np.isfinite(loss.values)]
     if len(lost):
-        places = ", ".join(f"{each:,.0f}" for each in lost[:3]) + (", ..." if len(lost) > 3 else "")
-        yield f"The loss was not finite on {len(lost):,} of {len(loss.values):,} lines: iteration {places}."
+        where = ", ".join(f"{each:,.0f}" for each in lost[:3]) + (", ..." if len(lost) > 3 else "")
+        yield f"The loss was not finite on {len(lost):,} of {len(loss.values):,} lines: iteration {where}."
     void = run["void_batches"].finite.sum()
     if void:
         yield f"{void:,.0f} {'batch' if void == 1 else 'batches'} held nothing but void pixels, and taught nothing."
@@ -128,29 +115,29 @@ def _charts(run: Run) -> Iterator[Chart | None]:
         [Line(*raw, "as logged", "c0 thin"), Line(*mean, "running mean", "c0")],
         note=f"last {short(loss.last)}",
     )
-    for title, key in (("mIoU", "miou"), ("Pixel accuracy", "pixel_accuracy")):
+    for key, title in {run.metric: run.metric_title, "pixel_accuracy": "Pixel accuracy"}.items():
         plain, ema = run[key], run[f"ema_{key}"]
         lines = [
             Line(*thinned(series.iterations, series.values), name, style, marked=True)
             for series, name, style in ((plain, "network", "c0"), (ema, "EMA of its weights", "c1 d1"))
         ]
-        note = f"last {plain.last:.4f}" + (f", EMA {ema.last:.4f}" if len(ema.finite) else "")
+        note = f"last {decimal(plain.last)}" + (f", EMA {decimal(ema.last)}" if len(ema.finite) else "")
         yield chart(title, lines, note=note, from_zero=False)
     for measure in MEASURES:
         series = run[measure.key]
         factor = 100 if measure.unit == "%" else 1
         line = Line(*thinned(series.iterations, factor * series.values), marked=True)
-        name, figure = ("last", series.last) if measure.key == "lr" else ("median", series.median)
-        yield chart(measure.title, [line], note=f"{name} {short(factor * figure)}{measure.unit}")
+        name, value = ("last", series.last) if measure.key == "lr" else ("median", series.median)
+        yield chart(measure.title, [line], note=f"{name} {short(factor * value)}{measure.unit}")
 
 
 def _classes(run: Run) -> dict[str, object]:
-    """The heat table: some validations' iterations, and for each class its last IoU, its best and those chosen."""
-    scored = [run["miou"], run["ema_miou"], *run.class_iou.values()]
+    """The heat table: some validations' iterations, and for each class its last IoU, its best and those at them."""
+    scored = [run[run.metric], run[run.ema_metric], *run.class_iou.values()]
     validations = np.unique(np.concatenate([series.iterations for series in scored])).astype(int).tolist()
-    places = np.linspace(0, len(validations) - 1, min(len(validations), COLUMNS)).round().astype(int)
+    chosen = np.linspace(0, len(validations) - 1, min(len(validations), COLUMNS)).round().astype(int)
     best = [run.best.iteration] if run.best else []
-    columns = sorted({*best, *(validations[at] for at in places)})
+    columns = sorted({*best, *(validations[at] for at in chosen)})
     rows = []
     for name, series in run.class_iou.items():
         highest = max(series.finite.tolist(), default=math.nan)
@@ -171,8 +158,8 @@ def _pictures(folder: Path) -> Iterator[tuple[int, str]]:
     """(iteration, data URI), the newest first and large; those that cannot be read are left out."""
     files = {int(path.stem): path for path in folder.glob("*.png") if path.stem.isdecimal()}
     newest, *earlier = sorted(files, reverse=True) or [0]
-    places = np.linspace(0, len(earlier) - 1, min(len(earlier), EARLIER)).round().astype(int)
-    for iteration in [newest, *(earlier[at] for at in places)][: len(files)]:
+    chosen = np.linspace(0, len(earlier) - 1, min(len(earlier), EARLIER)).round().astype(int)
+    for iteration in [newest, *(earlier[at] for at in chosen)][: len(files)]:
         try:
             pixels = read_image(files[iteration])
         except UserError:

@@ -1,4 +1,4 @@
-"""An evaluation's figures as files: CSV for spreadsheets, Markdown for a README."""
+"""Writes an evaluation's metrics as tables: CSV for spreadsheets, Markdown for a README."""
 
 import csv
 import io
@@ -11,6 +11,7 @@ from segapp.base.files import write_text
 from segapp.evaluation.confusion import mean_iou, ratio
 from segapp.evaluation.details import Details
 from segapp.evaluation.evaluate import Evaluation
+from segapp.reports.numbers import percent
 
 
 def write_per_class(path: Path, values: Mapping[str, Any]) -> None:
@@ -39,14 +40,15 @@ def _write(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> N
 
 
 def write_markdown(path: Path, evaluation: Evaluation) -> None:
-    """The headline figures with their protocol, and a table of the classes."""
+    """The mIoU and the pixel accuracy with their protocol, and a table of the classes."""
     scores, details = evaluation.scores, evaluation.details
     spread = ""
     if details is not None and details.interval.known:
-        spread = f" (95 % interval {_percent(details.interval.low)} to {_percent(details.interval.high)})"
+        low, high = percent(details.interval.low).removesuffix("%"), percent(details.interval.high)
+        spread = f" (95 % interval {low} to {high})"
     lines = [
-        f"**mIoU {_percent(scores.miou)} %**{spread} on {_cell(evaluation.dataset)}, {evaluation.images} images; "
-        f"pixel accuracy {_percent(scores.pixel_accuracy)} %.",
+        f"**mIoU {percent(scores.miou)}**{spread} on {_cell(evaluation.dataset)}, {evaluation.images} images; "
+        f"pixel accuracy {percent(scores.pixel_accuracy)}.",
         "",
         f"Protocol: {_cell(evaluation.protocol)}.",
         "",
@@ -63,7 +65,7 @@ def write_markdown(path: Path, evaluation: Evaluation) -> None:
         columns["Boundary IoU"] = details.counts.boundary.per_class_iou
     lines += [_row(["class", *columns]), _row(["---", *["---:"] * len(columns)])]
     for index, name in enumerate(scores.classes):
-        lines.append(_row([_cell(name), *(_percent(values[index]) for values in columns.values())]))
+        lines.append(_row([_cell(name), *(percent(values[index]) for values in columns.values())]))
     write_text(path, "\n".join(lines) + "\n")
 
 
@@ -74,7 +76,3 @@ def _row(cells: Sequence[str]) -> str:
 def _cell(text: str) -> str:
     """Text that neither ends a cell nor becomes a tag."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
-
-
-def _percent(value: float) -> str:
-    return "n/a" if math.isnan(value) else f"{100 * value:.2f}"

@@ -1,4 +1,4 @@
-"""What a run's folder tells of its training: config.yaml, environment.json, metrics.jsonl."""
+"""Reads how a training run has gone from its folder: its config, environment and logged metrics."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ import numpy.typing as npt
 import yaml
 from pydantic_core import from_json
 
-METRICS = "metrics.jsonl"
+from segapp.runs.layout import CONFIG, ENVIRONMENT, METRICS
+
 LARGEST = float(np.finfo(np.float32).max)
 """No network computes more; what a damaged line says beyond it counts as not finite."""
 PATIENCE, GRACE = 10, 60
@@ -22,7 +23,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Series:
-    """One measure over a run, in the order of the file.
+    """One metric over a run, in the order of the file.
 
     Args:
         iterations: at which it was written.
@@ -59,9 +60,9 @@ NOTHING = Series(np.zeros(0), np.zeros(0), np.zeros(0))
 
 @dataclass(frozen=True)
 class Best:
-    """The highest mIoU, in [0, 1], and whose it is: the network's or its EMA's."""
+    """A run's highest score, by the metric that it is judged by, and whose it is: the network's or its EMA's."""
 
-    miou: float
+    score: float
     iteration: int
     ema: bool
 
@@ -72,6 +73,8 @@ class Run:
 
     Args:
         config: the resolved one, nested.
+        metric: key in metrics.jsonl of what the run is judged by; higher is better.
+        metric_title: its name for people.
         series: by key of metrics.jsonl, in the order of their first appearance.
         iteration: how many are done, by the last line.
         seconds: trained until then, without pauses; NaN if not known.
@@ -84,6 +87,8 @@ class Run:
     config_text: str
     config: dict[str, Any]
     environment: dict[str, Any]
+    metric: str
+    metric_title: str
     series: dict[str, Series]
     iteration: int
     seconds: float
@@ -111,26 +116,34 @@ class Run:
 
     @property
     def to_go(self) -> float:
-        """Seconds still needed at the mean pace so far, validations included; NaN if not known."""
+        """Seconds still needed at the mean speed so far, validations included; NaN if not known."""
         if self.iterations is None or not self.iteration:
             return math.nan
         return max(0, self.iterations - self.iteration) * self.seconds / self.iteration
 
     @property
     def parameters(self) -> int | None:
+        """Of the network; older runs wrote them as text, such as "1,234"."""
         number = self.environment.get("parameters")
+        if type(number) is str and number.replace(",", "").isdecimal():
+            return int(number.replace(",", ""))
         return number if type(number) is int else None
+
+    @property
+    def ema_metric(self) -> str:
+        """Key of the metric of the weights' moving average."""
+        return f"ema_{self.metric}"
 
     @cached_property
     def best(self) -> Best | None:
         """The earliest of the highest; None before the first validation."""
-        found = [
-            Best(float(series.values[at]), int(series.iterations[at]), key == "ema_miou")
-            for key in ("miou", "ema_miou")
+        candidates = [
+            Best(float(series.values[at]), int(series.iterations[at]), key == self.ema_metric)
+            for key in (self.metric, self.ema_metric)
             if len((series := self[key]).finite)
             for at in [np.nanargmax(series.values)]
         ]
-        return max(found, key=lambda each: each.miou, default=None)
+        return max(candidates, key=lambda each: each.score, default=None)
 
     @cached_property
     def class_iou(self) -> dict[str, Series]:
@@ -138,7 +151,7 @@ class Run:
         return {key.removeprefix("iou/"): each for key, each in self.series.items() if key.startswith("iou/")}
 
     def best_class_iou(self) -> dict[str, float]:
-        """By class, at the validation with the best mIoU; NaN where the class does not occur."""
+        """By class, at the validation with the best score; NaN where the class does not occur."""
         best = self.best
         if best is None:
             return {}
@@ -147,36 +160,30 @@ class Run:
 
 def read_run(folder: Path) -> Run:
     """Reads what is there. Nothing but a disk that fails is an error."""
-    text = _text(folder / "config.yaml")
-    try:
-        # What refers back to itself is no config of ours, and may be endless.
-        aliased = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader))
-        config = None if aliased else yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        config = None
-    try:
-        environment = from_json(_text(folder / "environment.json"))
-    except ValueError:
-        environment = None
+    config_text = _text(folder / CONFIG)
+    environment = _environment(_text(folder / ENVIRONMENT))
+    metric = _name(environment, "metric", "miou")
     records, damaged = _records(_text(folder / METRICS))
     columns: dict[str, tuple[list[int], list[Any]]] = {}
     for index, record in enumerate(records):
         for key, value in record.items():
-            places, values = columns.setdefault(key, ([], []))
-            places.append(index)
+            lines, values = columns.setdefault(key, ([], []))
+            lines.append(index)
             values.append(value)
     iterations = numbers(columns.pop("iteration", ([], []))[1])
     times = np.full(len(records), np.nan)
-    places, values = columns.pop("time", ([], []))
-    times[places] = numbers(values)
+    lines, values = columns.pop("time", ([], []))
+    times[lines] = numbers(values)
     validates = np.zeros(len(records), bool)
-    validates[columns.get("miou", ([], []))[0]] = True
+    validates[columns.get(metric, ([], []))[0]] = True
     seconds, pauses = trained_seconds(iterations, times, validates)
     return Run(
         folder,
-        text,
-        config if isinstance(config, dict) else {},
-        environment if isinstance(environment, dict) else {},
+        config_text,
+        _config(config_text),
+        environment,
+        metric,
+        _name(environment, "metric_title", "mIoU"),
         {key: Series(iterations[at], seconds[at], numbers(values)) for key, (at, values) in columns.items()},
         int(iterations[-1]) if records else 0,
         float(seconds[-1]) if records else math.nan,
@@ -184,6 +191,32 @@ def read_run(folder: Path) -> Run:
         pauses,
         damaged,
     )
+
+
+def _config(text: str) -> dict[str, Any]:
+    """Empty where it is none."""
+    try:
+        # What refers back to itself is no config of ours, and may be endless.
+        aliased = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader))
+        config = None if aliased else yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _environment(text: str) -> dict[str, Any]:
+    """Empty where it is none."""
+    try:
+        environment = from_json(text)
+    except ValueError:
+        return {}
+    return environment if isinstance(environment, dict) else {}
+
+
+def _name(environment: dict[str, Any], key: str, older: str) -> str:
+    """What the environment says of the metric, which older runs did not."""
+    name = environment.get(key)
+    return name if type(name) is str and name else older
 
 
 def _text(path: Path) -> str:
@@ -221,7 +254,7 @@ def _number(value: Any) -> float:
 
 
 def trained_seconds(iterations: Floats, times: Floats, validates: npt.NDArray[np.bool_]) -> tuple[Floats, int]:
-    """Seconds trained until each line, and the number of pauses between them.
+    """Tells training from pauses: seconds trained until each line, and the number of pauses between the lines.
 
     The gaps between the lines are summed up. A pause, and what came before the first line, counts as the time that
     its iterations and its validation usually take.
@@ -240,10 +273,10 @@ def trained_seconds(iterations: Floats, times: Floats, validates: npt.NDArray[np
     chosen = training if training.any() else timed
     if not chosen.any():
         return np.full(len(times), np.nan), 0
-    pace = _usual(gaps[chosen] / steps[chosen])
-    validations = (gaps - pace * steps)[validates & np.isfinite(gaps)]
+    iteration = _usual(gaps[chosen] / steps[chosen])
+    validations = (gaps - iteration * steps)[validates & np.isfinite(gaps)]
     validation = max(0, _usual(validations)) if len(validations) else 0
-    usual = pace * steps + validation * validates
+    usual = iteration * steps + validation * validates
     known = (gaps >= 0) & (gaps <= PATIENCE * usual + GRACE)
     return np.cumsum(np.where(known, gaps, usual)), int(np.count_nonzero(~known[1:]))
 

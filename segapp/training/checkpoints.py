@@ -20,11 +20,8 @@ from torch import Tensor
 
 from segapp.base.errors import UserError
 from segapp.base.files import scratch_folder
-from segapp.runs.layout import BEST, CHECKPOINTS, WEIGHTS, checkpoint_folders
+from segapp.runs.layout import AVERAGED, BEST, CHECKPOINTS, STATE, WEIGHTS, checkpoint_folders
 from segapp.weights.checkpoint import CheckpointInfo, read_network_info, write_weights
-
-AVERAGED = "averaged.safetensors"
-STATE = "state.pt"
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +32,7 @@ class Progress:
 
     iteration: int = 0
     validated: bool = False
-    best_miou: float | None = None
+    best_score: float | None = None
 
 
 def copied(value: Any) -> Any:
@@ -169,6 +166,8 @@ def _aside(place: Path) -> Path:
     return place.with_name(f".{place.name}-old")
 
 
+BEST_OF_SEGAPP_1 = "best_miou"
+"""What version 0.1 called `Progress.best_score`."""
 Checkpoint = tuple[Path, Progress, dict[str, Any]]
 """Its folder, how far the run had come, and the optimizer's state and the like."""
 
@@ -178,7 +177,10 @@ def read_checkpoint(place: Path) -> Checkpoint:
     for weights in place.glob("*.safetensors"):
         read_network_info(weights)
     state = torch.load(place / STATE, map_location="cpu", weights_only=True)
-    progress = Progress(**state.pop("progress"))
+    kept = state.pop("progress")
+    if BEST_OF_SEGAPP_1 in kept:
+        kept["best_score"] = kept.pop(BEST_OF_SEGAPP_1)
+    progress = Progress(**kept)
     if progress.iteration != int(place.name):
         raise ValueError("no count of iterations")
     return place, progress, state

@@ -9,19 +9,21 @@ from segapp.base.devices import DeviceName, Precision
 from segapp.data import DataConfig
 from segapp.data.loading.loader import Workers
 from segapp.data.loading.transforms import TransformConfig
-from segapp.evaluation.evaluate import EvalConfig
+from segapp.evaluation.config import EvalConfig
 from segapp.inference.options import InferenceConfig
-from segapp.models.deeplabv3plus import ModelConfig
+from segapp.models.deeplabv3plus import DeepLabV3PlusConfig
 from segapp.training.losses import LossConfig
 from segapp.training.optimizers import OptimizerConfig
 from segapp.training.schedules import ScheduleConfig
+
+LESS_MEMORY = "lower batch_size or eval.batch_size, raise accumulate, or set activation_checkpointing=true"
 
 
 class TrainConfig(Config):
     """See conf/train.yaml."""
 
     name: str
-    model: ModelConfig
+    model: DeepLabV3PlusConfig
     data: DataConfig
     transform: TransformConfig
     loss: LossConfig
@@ -33,6 +35,7 @@ class TrainConfig(Config):
     batch_size: int = Field(gt=0)
     accumulate: int = Field(gt=0)
     batch_norm: Literal["train", "frozen"]
+    bn_momentum: float = Field(gt=0, le=1)
     recompute_bn: int = Field(ge=0)
     ema: Annotated[float, Field(gt=0, lt=1)] | None
     seed: int = Field(ge=0, lt=2**63)
@@ -40,6 +43,7 @@ class TrainConfig(Config):
     device: DeviceName
     precision: Precision
     compile: bool
+    activation_checkpointing: bool
     workers: Workers
     validate_every: Annotated[int, Field(gt=0)] | None
     save_every: int = Field(gt=0)
@@ -47,6 +51,7 @@ class TrainConfig(Config):
     log_every: int = Field(gt=0)
     pictures: int = Field(ge=0, le=32)
     colour_baseline: bool
+    encoder_weights: str | None
     checkpoint: str | None
     offline: bool
     resume: Literal["auto"] | UserPath | None
@@ -71,3 +76,26 @@ class TrainConfig(Config):
         if self.validate_every is None and self.colour_baseline:
             raise ValueError("colour_baseline is scored in validation; validate_every=null has none")
         return self
+
+
+RESUME_MAY_CHANGE = frozenset(
+    {
+        "data.root",
+        "data.cache",
+        "accumulate",
+        "compile",
+        "activation_checkpointing",
+        "eval.batch_size",
+        "eval.examples",
+        "colour_baseline",
+        "device",
+        "workers",
+        "log_every",
+        "validate_every",
+        "save_every",
+        "keep",
+        "pictures",
+        "offline",
+    }
+)
+"""Keys that do not change what a run computes, but for rounding, and for BN where a micro-batch has other images."""

@@ -103,11 +103,11 @@ class Loss:
         if config.cross_entropy:
             sums.append((config.cross_entropy, self._cross_entropy(log_p, labels)))
         if config.dice or config.lovasz:
-            shown = _shown_classes(log_p, labels)
+            present = _present_classes(log_p, labels)
             if config.dice:
-                sums.append((config.dice, _dice(shown)))
+                sums.append((config.dice, _dice(present)))
             if config.lovasz:
-                sums.append((config.lovasz, _lovasz(shown)))
+                sums.append((config.lovasz, _lovasz(present)))
         counts = counts.masked_fill(counts == 0, math.inf)
         return torch.stack([weight * each / count for (weight, each), count in zip(sums, counts, strict=True)]).sum()
 
@@ -138,7 +138,7 @@ def _hardest(valid: Tensor, share: float) -> Tensor:
     return (share * valid.sum(1)).ceil()
 
 
-class _ShownClasses(NamedTuple):
+class _PresentClasses(NamedTuple):
     """A row for each class that an image's label shows: M rows of P = H * W pixels."""
 
     p: Tensor
@@ -151,45 +151,47 @@ class _ShownClasses(NamedTuple):
     """M: 1 / the image's rows, so that a sum over them is a mean over the image's classes."""
 
 
-def _shown_classes(log_p: Tensor, labels: Tensor) -> _ShownClasses:
+def _present_classes(log_p: Tensor, labels: Tensor) -> _PresentClasses:
     classes = log_p.shape[1]
     labels = labels.flatten(1)
-    shown = labels.new_zeros(len(labels), IGNORE_INDEX + 1, dtype=torch.bool).scatter_(1, labels.long(), True)
-    shown = shown[:, :classes]
+    present = labels.new_zeros(len(labels), IGNORE_INDEX + 1, dtype=torch.bool).scatter_(1, labels.long(), True)
+    present = present[:, :classes]
     # The one place that waits for a GPU: an image shows few classes, and rows for all K would be many times the work.
-    image, index = shown.nonzero(as_tuple=True)
+    image, index = present.nonzero(as_tuple=True)
     p = log_p.flatten(2).flatten(0, 1).index_select(0, image * classes + index).exp()
     labels = labels[image]
-    return _ShownClasses(p, labels == index[:, None].to(labels.dtype), labels == IGNORE_INDEX, 1 / shown.sum(1)[image])
+    return _PresentClasses(
+        p, labels == index[:, None].to(labels.dtype), labels == IGNORE_INDEX, 1 / present.sum(1)[image]
+    )
 
 
-def _dice(shown: _ShownClasses) -> Tensor:
+def _dice(present: _PresentClasses) -> Tensor:
     """Summed over the images: 1 - the mean of their classes' 2 sum(p t) / (sum(p^2) + sum(t^2)).
 
-    arXiv:1606.04797, section 3, of each class against the rest. No smoothing constant: a class that is shown has a
+    arXiv:1606.04797, section 3, of each class against the rest. No smoothing constant: a class that is present has a
     pixel, so that the denominator is at least 1.
     """
-    p = shown.p.masked_fill(shown.ignored, 0)
-    overlap = p.masked_fill(~shown.truth, 0).sum(1)
-    sizes = p.square().sum(1) + shown.truth.count_nonzero(1)
-    return ((1 - 2 * overlap / sizes) * shown.share).sum()
+    p = present.p.masked_fill(present.ignored, 0)
+    overlap = p.masked_fill(~present.truth, 0).sum(1)
+    sizes = p.square().sum(1) + present.truth.count_nonzero(1)
+    return ((1 - 2 * overlap / sizes) * present.share).sum()
 
 
-def _lovasz(shown: _ShownClasses) -> Tensor:
+def _lovasz(present: _PresentClasses) -> Tensor:
     """Summed over the images: the mean over their classes of the Lovász extension of the Jaccard loss.
 
     arXiv:1705.08790, algorithm 1: each error |t - p|, times what the Jaccard loss 1 - I / U grows by as its pixel
     joins the wrong ones, those of larger error. A pixel of the class takes 1 from I, another adds 1 to U: the growth
     is 1 / U or I / (U (U - 1)), without the cancellation of a difference. The order of the errors has no gradient.
     """
-    errors = torch.where(shown.truth, 1 - shown.p, shown.p)
+    errors = torch.where(present.truth, 1 - present.p, present.p)
     with torch.no_grad():
         # What is ignored comes last: after all pixels of the class I is 0, and nothing grows.
-        order = errors.masked_fill(shown.ignored, -1).argsort(1, descending=True)
-        truth = shown.truth.gather(1, order)
+        order = errors.masked_fill(present.ignored, -1).argsort(1, descending=True)
+        truth = present.truth.gather(1, order)
         wrong = truth.cumsum(1, dtype=errors.dtype)  # whole numbers: exact in float32 up to 2^24 pixels
         intersection = wrong[:, -1:] - wrong
         before = intersection + torch.arange(wrong.shape[1], dtype=wrong.dtype, device=wrong.device)  # U - 1
         sorted_growth = torch.where(truth, 1, intersection / before) / (before + 1)
         growth = torch.empty_like(errors).scatter_(1, order, sorted_growth)
-    return ((errors * growth).sum(1) * shown.share).sum()
+    return ((errors * growth).sum(1) * present.share).sum()

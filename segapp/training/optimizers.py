@@ -7,7 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from segapp.base.config import Config
-from segapp.models.layers import DepthwiseConv2d
+from segapp.models.layers import is_depthwise
 
 
 class OptimizerOptions(Config):
@@ -46,7 +46,8 @@ OptimizerConfig = Annotated[SGDConfig | AdamWConfig, Field(discriminator="name")
 
 
 def parameter_groups(model: nn.Module, config: OptimizerOptions) -> list[dict[str, Any]]:
-    """Decays the weights of dense and pointwise convs alone; biases run at `bias_lr_factor` times the rate.
+    """Decays the weights of dense and pointwise convs and of fully connected layers alone; biases run at
+    `bias_lr_factor` times the rate.
 
     No decay on depthwise weights and BN (research/deeplab: core/xception.py's regularize_depthwise=False, and slim's
     batch_norm without a regularizer); the factor is train_utils.py's gradient multiplier for biases. Frozen
@@ -62,12 +63,12 @@ def parameter_groups(model: nn.Module, config: OptimizerOptions) -> list[dict[st
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
-            if not isinstance(module, nn.Conv2d):
+            if not isinstance(module, nn.Conv2d | nn.Linear):
                 plain.append(parameter)
             elif name == "bias":
                 biases.append(parameter)
             else:
-                (plain if isinstance(module, DepthwiseConv2d) else decayed).append(parameter)
+                (plain if is_depthwise(module) else decayed).append(parameter)
     kinds = ((decayed, 1.0, config.weight_decay), (plain, 1.0, 0.0), (biases, config.bias_lr_factor, 0.0))
     return [
         {"params": params, "lr": config.lr * factor, "base_lr": config.lr * factor, "weight_decay": decay}

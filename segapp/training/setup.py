@@ -1,7 +1,6 @@
 """From a config to all that training needs; nothing is written before it is known to be usable."""
 
 import logging
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,24 +21,21 @@ from segapp.data.loading.crops import TrainingStream
 from segapp.data.loading.memory import InMemory
 from segapp.data.loading.sampling import ClassBalanced, Uniform
 from segapp.data.options import check_network
-from segapp.evaluation.evaluate import check_classes, warn_of_seen
+from segapp.evaluation.checks import check_classes, warn_of_seen
 from segapp.inference.predictor import Predictor
-from segapp.models.deeplabv3plus import DeepLabV3Plus, build_model
-from segapp.models.layers import freeze_bn
-from segapp.runs.layout import WEIGHTS
-from segapp.training.checkpoints import AVERAGED, Checkpoint, Progress, newest_checkpoint, read_checkpoint
+from segapp.models.deeplabv3plus import DeepLabV3Plus
+from segapp.models.encoders.interface import Normalization
+from segapp.models.surgery import checkpoint_activations, freeze_bn, set_bn_momentum
+from segapp.runs.layout import AVERAGED, WEIGHTS
+from segapp.runtimes.pytorch import PyTorchRuntime
+from segapp.training.checkpoints import Checkpoint, Progress, newest_checkpoint, read_checkpoint
 from segapp.training.config import TrainConfig
 from segapp.training.losses import Loss
+from segapp.training.segmentation import Segmentation
 from segapp.training.step import TrainStep
-from segapp.weights.checkpoint import (
-    CheckpointInfo,
-    Info,
-    read_network_info,
-    read_weights,
-    start_encoder_from,
-    start_from,
-)
-from segapp.weights.find import find_checkpoint, find_encoder
+from segapp.training.task import EMA
+from segapp.weights.checkpoint import CheckpointInfo, read_network_info, read_weights, start_encoder_from, start_from
+from segapp.weights.find import AUTO, find_checkpoint, find_encoder
 
 log = logging.getLogger(__name__)
 
@@ -58,33 +54,22 @@ class Data:
 
 @dataclass(frozen=True)
 class Setup:
-    """`predictors`: of the network as it is, "", and of its moving average, "ema_", if there is one.
+    """All that the trainer needs.
 
-    `said`: what the log is to say once there is one. `splits_seen`: by the weights, this run's among them.
+    Attributes:
+        normalization: of the images that the network is given.
+        progress: how far a resumed run had come.
+        remarks, beginning: what the log is to say once there is one: of the data, and of what training starts from.
     """
 
     device: torch.device
-    data: Data
     stream: TrainingStream
-    updater: TrainStep
-    predictors: dict[str, Predictor]
+    task: Segmentation
+    train_step: TrainStep
+    normalization: Normalization
     progress: Progress
-    initial: Info | None
-    splits_seen: tuple[str, ...]
-    said: list[str]
-
-    def describe(self, config: TrainConfig, iteration: int, miou: float | None) -> CheckpointInfo:
-        """What stands beside the weights as they are after `iteration`."""
-        encoder = config.model.encoder.model_copy(update={"weights": None})
-        return CheckpointInfo(
-            model=config.model.model_copy(update={"encoder": encoder}),
-            classes=self.data.training.classes,
-            canvas=self.predictors[""].canvas,
-            splits_seen=self.splits_seen,
-            iteration=iteration,
-            miou=miou if miou is not None and math.isfinite(miou) else None,  # NaN: validation of nothing but void
-            source=self.initial.source if self.initial else None,
-        )
+    remarks: list[str]
+    beginning: list[str]
 
 
 def prepare(config: TrainConfig, output: Path, processes: Processes) -> Setup:
@@ -92,7 +77,7 @@ def prepare(config: TrainConfig, output: Path, processes: Processes) -> Setup:
     UserError: the data, a checkpoint or the device cannot be used, or the batch cannot be divided so.
     """
     device = pick_device(config.device)
-    part = part_size(config, processes)
+    images_at_once = micro_batch_size(config, processes)
     torch.manual_seed(config.seed)
     torch.backends.cudnn.benchmark = not config.deterministic  # every crop has one size
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without which cuBLAS is not deterministic
@@ -102,55 +87,100 @@ def prepare(config: TrainConfig, output: Path, processes: Processes) -> Setup:
         data = read_data(config)
     stream = training_stream(config, data)
     classes = data.training.classes
-    model = build_model(config.model, len(classes))
+    model = config.model.build(len(classes))
     resumed = find_resumed(output, processes) if config.resume is not None else None
-    said = ["starting from scratch"]
-    initial: Info | None = None
-    if resumed is not None:
-        initial = _continue(resumed[0], model)
-        said = [f"resuming after iteration {resumed[1].iteration} of {config.iterations}"]
-    elif config.checkpoint is not None:
-        with processes.main_first():
-            path = find_checkpoint(config.checkpoint, offline=config.offline)
-        initial, remark = start_from(path, model, classes)
-        said = [f"starting from {path}: {initial.describe()}", *([remark] if remark else [])]
-        if config.model.encoder.weights is not None:
-            said.append(f"model.encoder.weights={config.model.encoder.weights} is not used: a whole network is given")
-    elif config.model.encoder.weights is not None:
-        with processes.main_first():
-            found = find_encoder(config.model.encoder, offline=config.offline)
-        assert found is not None
-        initial = start_encoder_from(found, model.encoder)
-        said = [f"starting from {found}: {initial.describe()}"]
+    initial, beginning = load_initial(config, model, classes, resumed, processes)
+    normalization = initial.normalization if initial is not None else model.encoder.normalization
 
+    set_bn_momentum(model, config.bn_momentum)
+    if config.activation_checkpointing:
+        checkpoint_activations(model.encoder.blocks)
     if config.batch_norm == "frozen":
         freeze_bn(model)
-    elif processes.size > 1 and device.type == "cuda":
+    elif processes.world_size > 1 and device.type == "cuda":
         # In place; torch has none for CPUs.
         nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-        part *= processes.size
-    predictors = {"": _predictor(model, config, classes, device)}  # on the device before the optimizer looks at it
+        images_at_once *= processes.world_size
+
+    def predictor_of(network: nn.Module) -> Predictor:
+        assert isinstance(network, DeepLabV3Plus)
+        runtime = PyTorchRuntime(
+            network, classes, normalization=normalization, device=device, precision=config.precision
+        )
+        return Predictor(runtime, config.inference)
+
+    networks: dict[str, nn.Module] = {"": model}
+    predictors = {"": predictor_of(model)}  # on the device before the optimizer looks at it
     weights = None
     if config.loss.class_weights == "balanced":
         weights = torch.from_numpy(class_weights(data.counts, len(classes))).float().to(device)
-    updater = TrainStep(model, config, Loss(config.loss, weights), device=device, processes=processes)
-    if updater.averaged is not None:
-        predictors["ema_"] = _predictor(updater.averaged.module, config, classes, device)
-    progress = Progress()
-    if resumed is not None:
-        folder, progress, state = resumed
-        try:
-            updater.load_state_dict(state)
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{folder}: damaged ({error}); remove it to continue from the one before it") from None
-        if updater.averaged is not None:
-            averaged = updater.averaged.module
-            averaged.load_state_dict(read_weights(folder / AVERAGED, averaged.state_dict()))
-    seen = tuple(dict.fromkeys([*(initial.splits_seen if initial else ()), data.training.name]))
-    _warn(config, part)
+    loss = Loss(config.loss, weights)
+    train_step = TrainStep(model, config, loss, normalization, device=device, processes=processes)
+    if train_step.averaged is not None:
+        networks[EMA] = train_step.averaged.module
+        predictors[EMA] = predictor_of(train_step.averaged.module)
+    progress = Progress() if resumed is None else restore(resumed, train_step)
+    trained_on = tuple(dict.fromkeys([*(initial.trained_on if initial else ()), data.training.name]))
+    description = CheckpointInfo(
+        network=config.model,
+        classes=classes,
+        background=data.training.background,
+        normalization=normalization,
+        canvas=predictors[""].canvas,
+        trained_on=trained_on,
+        source=initial.source if initial else None,
+    )
+    task = Segmentation(config, loss, predictors, networks, data.validation, description, processes)
+    _warn(config, images_at_once)
     if data.validation is not None:
-        warn_of_seen(data.validation, seen)
-    return Setup(device, data, stream, updater, predictors, progress, initial, seen, said)
+        warn_of_seen(data.validation, trained_on)
+    sets = [each for each in (data.training, data.validation) if each is not None]
+    remarks = [f"{each.name}: {len(each)} images, {len(each.classes)} classes" for each in sets]
+    return Setup(device, stream, task, train_step, normalization, progress, remarks, beginning)
+
+
+def load_initial(
+    config: TrainConfig,
+    model: DeepLabV3Plus,
+    classes: tuple[str, ...],
+    resumed: Checkpoint | None,
+    processes: Processes,
+) -> tuple[CheckpointInfo | None, list[str]]:
+    """Loads what training starts from into `model`. Returns what the file says of itself, and lines for the log."""
+    if resumed is not None:
+        path = resumed[0] / WEIGHTS
+        initial = read_network_info(path)
+        model.load_state_dict(read_weights(path, model.state_dict()))
+        return initial, [f"resuming after iteration {resumed[1].iteration} of {config.iterations}"]
+    if config.checkpoint is not None:
+        with processes.main_first():
+            path = find_checkpoint(config.checkpoint, offline=config.offline)
+        initial, remark = start_from(path, model, classes)
+        lines = [f"starting from {path}: {initial.describe()}", *([remark] if remark else [])]
+        if config.encoder_weights not in (None, AUTO):
+            lines.append(f"encoder_weights={config.encoder_weights} is not used: a whole network is given")
+        return initial, lines
+    if config.encoder_weights is not None:
+        with processes.main_first():
+            path = find_encoder(config.encoder_weights, config.model.encoder, offline=config.offline)
+        initial = start_encoder_from(path, model.encoder)
+        return initial, [f"starting from {path}: {initial.describe()}"]
+    return None, ["starting from scratch"]
+
+
+def restore(resumed: Checkpoint, train_step: TrainStep) -> Progress:
+    """Raises:
+    UserError: the checkpoint is damaged.
+    """
+    folder, progress, state = resumed
+    try:
+        train_step.load_state_dict(state)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}: damaged ({error}); remove it to continue from the one before it") from None
+    if train_step.averaged is not None:
+        averaged = train_step.averaged.module
+        averaged.load_state_dict(read_weights(folder / AVERAGED, averaged.state_dict()))
+    return progress
 
 
 def find_resumed(output: Path, processes: Processes) -> Checkpoint | None:
@@ -190,41 +220,22 @@ def training_stream(config: TrainConfig, data: Data) -> TrainingStream:
     return stream
 
 
-def part_size(config: TrainConfig, processes: Processes) -> int:
+def micro_batch_size(config: TrainConfig, processes: Processes) -> int:
     """How many images are computed at once on one device.
 
     Raises:
         UserError: the batch cannot be divided so.
     """
-    shares = processes.size * config.accumulate
+    shares = processes.world_size * config.accumulate
     if config.batch_size % shares:
         whole = max(shares, config.batch_size // shares * shares)
         raise UserError(
-            f"batch_size={config.batch_size} cannot be divided among {processes.size} processes with "
+            f"batch_size={config.batch_size} cannot be divided among {processes.world_size} processes with "
             f"accumulate={config.accumulate}; take batch_size={whole}"
         )
-    if config.recompute_bn and config.batch_size == processes.size:
+    if config.recompute_bn and config.batch_size == processes.world_size:
         raise UserError("recompute_bn needs at least 2 images a process: BN of one value a channel has no variance")
     return config.batch_size // shares
-
-
-def _continue(folder: Path, model: DeepLabV3Plus) -> CheckpointInfo:
-    path = folder / WEIGHTS
-    info = read_network_info(path)
-    model.load_state_dict(read_weights(path, model.state_dict()))
-    return info
-
-
-def _predictor(model: nn.Module, config: TrainConfig, classes: tuple[str, ...], device: torch.device) -> Predictor:
-    assert isinstance(model, DeepLabV3Plus)
-    return Predictor(
-        model,
-        classes,
-        output_stride=config.model.output_stride,
-        inference=config.inference,
-        device=device,
-        precision=config.precision,
-    )
 
 
 def _warn(config: TrainConfig, images_for_bn: int) -> None:
@@ -232,12 +243,12 @@ def _warn(config: TrainConfig, images_for_bn: int) -> None:
         log.warning("schedule.warmup_iterations=%d is the whole run", config.schedule.warmup_iterations)
     if config.batch_norm == "frozen":
         return
-    if config.iterations * config.model.bn_momentum < 3 and not config.recompute_bn:
+    if config.iterations * config.bn_momentum < 3 and not config.recompute_bn:
         log.warning(
-            "BN's running statistics will lag behind: %d iterations are too few for model.bn_momentum=%g; "
+            "BN's running statistics will lag behind: %d iterations are too few for bn_momentum=%g; "
             "raise it (up to 0.1), or take recompute_bn=100",
             config.iterations,
-            config.model.bn_momentum,
+            config.bn_momentum,
         )
     if images_for_bn < FEW:
         log.warning(

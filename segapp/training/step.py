@@ -1,4 +1,4 @@
-"""What changes the weights: one update from a batch, which may come in parts and be shared by processes."""
+"""The train step: one update of the weights from a batch, in micro-batches and shared by processes."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -10,15 +10,16 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from segapp.base.devices import autocast, compute_dtype, to_network_input
+from segapp.base.devices import autocast, compute_dtype
 from segapp.base.distributed import Processes
-from segapp.models.deeplabv3plus import DeepLabV3Plus
+from segapp.inference.preprocess import normalize
+from segapp.models.encoders.interface import Normalization
 from segapp.training.config import TrainConfig
 from segapp.training.losses import Loss
 from segapp.training.optimizers import build_optimizer
 from segapp.training.schedules import lr_factor
 
-Part = tuple[Tensor, Tensor]
+MicroBatch = tuple[Tensor, Tensor]
 """uint8 images n x C x C x 3, and labels n x C x C."""
 
 
@@ -26,14 +27,24 @@ class TrainStep:
     """Keeps the network in training, its optimizer and the moving average of its weights.
 
     However a batch is divided, the loss is the mean over the whole of it: what a term is divided by is counted in all
-    parts, of all processes, before the first one is computed.
+    micro-batches, of all processes, before the first one is computed.
+
+    Args:
+        normalization: of the images that the network is given.
 
     Attributes:
         averaged: the average of the weights and BN statistics, of decay `config.ema`; None where that is None.
     """
 
     def __init__(
-        self, model: DeepLabV3Plus, config: TrainConfig, loss: Loss, *, device: torch.device, processes: Processes
+        self,
+        model: nn.Module,
+        config: TrainConfig,
+        loss: Loss,
+        normalization: Normalization,
+        *,
+        device: torch.device,
+        processes: Processes,
     ) -> None:
         self.model = model
         self.optimizer = build_optimizer(model, config.optimizer)
@@ -43,13 +54,14 @@ class TrainStep:
             self.averaged = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
         self._config = config
         self._loss = loss
+        self._normalization = normalization
         self._device = device
         self._processes = processes
         self._scaler = torch.amp.GradScaler(
             device.type, enabled=compute_dtype(device, config.precision) == torch.float16
         )
         network: nn.Module = torch.compile(model) if config.compile else model  # type: ignore[assignment]
-        if processes.size > 1:
+        if processes.world_size > 1:
             network = DistributedDataParallel(network, [processes.local_rank] if device.type == "cuda" else None)
         self._network = network
         self.reset()
@@ -61,23 +73,23 @@ class TrainStep:
         self._norms = torch.zeros((), device=self._device)
         self._updates = 0
 
-    def __call__(self, iteration: int, parts: Sequence[Part]) -> None:
-        """Update number `iteration`, from 1, by this process's parts of the batch."""
+    def __call__(self, iteration: int, micro_batches: Sequence[MicroBatch]) -> None:
+        """Update number `iteration`, from 1, by this process's micro-batches of the batch."""
         config, processes = self._config, self._processes
         torch.manual_seed(random_seed(config.seed, iteration, processes.rank))
         factor = lr_factor(iteration - 1, config.iterations, config.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
-        sent = [tuple(each.to(self._device, non_blocking=True) for each in part) for part in parts]
+        sent = [tuple(each.to(self._device, non_blocking=True) for each in pair) for pair in micro_batches]
         counts = processes.sum(torch.stack([self._loss.counts(labels) for _, labels in sent]).sum(0))
         self.optimizer.zero_grad()
         for number, (images, labels) in enumerate(sent, 1):
             with self._exchange(number == len(sent)):
                 with autocast(self._device, config.precision):
-                    logits = self._network(to_network_input(images))
+                    logits = self._network(normalize(images, self._normalization))
                 loss = self._loss(logits, labels, counts)
                 # DistributedDataParallel averages the processes' gradients; theirs are to be added up.
-                self._scaler.scale(loss * processes.size).backward()  # type: ignore[no-untyped-call]
+                self._scaler.scale(loss * processes.world_size).backward()  # type: ignore[no-untyped-call]
             self._losses += loss.detach()
         if config.optimizer.clip_norm is not None:
             self._scaler.unscale_(self.optimizer)
@@ -90,12 +102,12 @@ class TrainStep:
         self._updates += 1
 
     def _exchange(self, last: bool) -> AbstractContextManager[Any]:
-        """Gradients go between the processes with the last part alone."""
+        """Gradients go between the processes with the last micro-batch alone."""
         if isinstance(self._network, DistributedDataParallel) and not last:
             return self._network.no_sync()
         return nullcontext()
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Means since the last reset, the learning rate as it is, and how many batches had no valid pixel."""
         values = {
             "loss": self._processes.sum(self._losses.clone()).item() / self._updates,

@@ -1,9 +1,9 @@
-"""Training, from top to bottom."""
+"""The trainer: a loop on one screen, and what it does at each of its turns."""
 
 import logging
 import math
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -12,30 +12,27 @@ from pathlib import Path
 import torch
 from torch.optim.swa_utils import update_bn
 
-from segapp.base.classes import voc_palette
 from segapp.base.config import save_config
-from segapp.base.devices import autocast, compute_dtype, to_network_input
+from segapp.base.devices import autocast, compute_dtype
 from segapp.base.distributed import ALONE, Processes
-from segapp.base.errors import LESS_MEMORY, Stopped, UserError
+from segapp.base.errors import Stopped, UserError
 from segapp.base.files import write_json
 from segapp.base.images import write_image
 from segapp.base.logs import log_to_file, progress_bar
-from segapp.data.dataset import Sample, SegmentationDataset
 from segapp.data.loading.crops import training_batches
-from segapp.evaluation.colour_table import ColourTable
-from segapp.evaluation.evaluate import Evaluation, by_network, evaluate, show
-from segapp.inference.predictor import Prediction, Predictor
+from segapp.evaluation.evaluate import Evaluation
+from segapp.inference.preprocess import normalize
 from segapp.models.flops import forward_flops, matmul_rate
-from segapp.reports.grid import picture_grid
-from segapp.reports.results import environment
 from segapp.reports.run import write_run_page
-from segapp.runs.layout import BEST
-from segapp.runs.metric_logger import MetricLogger, Throughput
-from segapp.training.checkpoints import CheckpointWriter, Progress, to_continue
-from segapp.training.config import TrainConfig
+from segapp.runs.environment import environment
+from segapp.runs.layout import BEST, CONFIG, ENVIRONMENT, LOG, PICTURES
+from segapp.runs.metric_logger import MetricLogger
+from segapp.training.checkpoints import CheckpointWriter, to_continue
+from segapp.training.config import LESS_MEMORY, TrainConfig
 from segapp.training.setup import Setup, prepare
-from segapp.training.step import random_seed
+from segapp.training.step import MicroBatch, random_seed
 from segapp.training.stopping import StopRequest, stop_request
+from segapp.training.throughput import Throughput
 from segapp.weights.checkpoint import read_weights
 
 log = logging.getLogger(__name__)
@@ -52,253 +49,265 @@ def train(config: TrainConfig, output: Path, processes: Processes = ALONE) -> Ev
         Stopped: SIGINT or SIGTERM came, and a checkpoint is saved.
     """
     setup = prepare(config, output, processes)
-    device, updater, progress = setup.device, setup.updater, setup.progress
-    model, validation = updater.model, setup.data.validation
-    crop = config.transform.crop
-    flops = 3 * forward_flops(model, (1, 3, crop, crop))  # an image's, forward and backward
-    limit = processes.size * matmul_rate(device, compute_dtype(device, config.precision))
+    Trainer(config, output, processes, setup).run()
+    processes.barrier()
+    if not setup.task.validates:
+        return None
+    model = setup.train_step.model
+    model.load_state_dict(read_weights(output / BEST, model.state_dict()))
+    return setup.task.final()
 
-    if processes.main:
-        save_config(output, config)
-        log_to_file(output)
-        write_json(output / "environment.json", facts(config, setup, processes))
-    for dataset in (setup.data.training, validation):
-        if dataset is not None:
-            log.info("%s: %d images, %d classes", dataset.name, len(dataset), len(dataset.classes))
-    log.info("training on %s into %s", f"{processes.size} x {device}" if processes.size > 1 else device, output)
-    for line in setup.said:
-        log.info(line)
 
-    journal = MetricLogger(output, progress.iteration, validated=progress.validated) if processes.main else None
-    writer = CheckpointWriter(output, config.keep)
-    bar = progress_bar(config.iterations, "training", "it", done=progress.iteration)
-    pace, miou = Throughput(), math.nan
-    saved = progress if progress.iteration else None
-    updating = False
+class Trainer:
+    """Runs the iterations that are left, and writes what a run's folder holds."""
 
-    def save() -> None:
-        """A checkpoint of the weights as they are, unless there is one."""
-        nonlocal saved
-        if progress == saved:
-            return
-        saved = progress
+    def __init__(self, config: TrainConfig, output: Path, processes: Processes, setup: Setup) -> None:
+        self.config = config
+        self.output = output
+        self.processes = processes
+        self.setup = setup
+        self.task, self.train_step, self.device = setup.task, setup.train_step, setup.device
+        crop = config.transform.crop
+        self._flops = 3 * forward_flops(self.train_step.model, (1, 3, crop, crop))  # an image's, forward and backward
+        self._limit = processes.world_size * matmul_rate(self.device, compute_dtype(self.device, config.precision))
         if processes.main:
-            averaged = updater.averaged.module.state_dict() if updater.averaged is not None else None
-            info = setup.describe(config, progress.iteration, miou if progress.validated else None)
-            writer.checkpoint(progress, model.state_dict(), averaged, info, updater.state_dict())
+            save_config(output / CONFIG, config)
+            log_to_file(output / LOG)
+            write_json(output / ENVIRONMENT, facts(config, setup, processes))
+        for line in setup.remarks:
+            log.info(line)
+        where = f"{processes.world_size} x {self.device}" if processes.world_size > 1 else self.device
+        log.info("training on %s into %s", where, output)
+        for line in setup.beginning:
+            log.info(line)
 
-    with stop_request() as stop, told(output):
-        try:
+        self.progress = setup.progress
+        self._saved = self.progress if self.progress.iteration else None
+        self._score = math.nan
+        self._updating = False
+        self.logger: MetricLogger | None = None
+        if processes.main:
+            start, validated = self.progress.iteration, self.progress.validated
+            self.logger = MetricLogger(output, self.task.metric.key, start, validated=validated)
+        self.writer = CheckpointWriter(output, config.keep)
+        self.bar = progress_bar(config.iterations, "training", "it", done=self.progress.iteration)
+        self.throughput = Throughput()
+
+    def run(self) -> None:
+        """Until all iterations are done, and all is written.
+
+        Raises:
+            Stopped, UserError: as `train`.
+        """
+        with stop_request() as stop, explained(self.output):
+            try:
+                batches = self._batches()
+                self.train_step.model.train()
+                while True:
+                    if self._is_last and self.config.recompute_bn and not self.progress.validated:
+                        self._recompute_bn()
+                    if self._saves:
+                        self._check_weights()
+                    if self._validates and not self.progress.validated:
+                        self._validate(stop)
+                    if self._saves:
+                        self._save()
+                    if self._is_last:
+                        break
+                    self._update(batches)
+                    if self._is_due(self.config.log_every):
+                        self._log()
+                    self.writer.check()
+                    if self.processes.any(stop.signal is not None):
+                        raise Stopped(stop.signal or signal.SIGTERM)
+            except (Stopped, RuntimeError) as error:
+                self._stop(error, stop)
+            finally:
+                self._close()
+            self.writer.wait()
+
+    @property
+    def _is_last(self) -> bool:
+        return self.progress.iteration == self.config.iterations
+
+    def _is_due(self, every: int | None) -> bool:
+        iteration = self.progress.iteration
+        return every is not None and iteration > 0 and (self._is_last or iteration % every == 0)
+
+    @property
+    def _validates(self) -> bool:
+        return self.task.validates and self._is_due(self.config.validate_every)
+
+    @property
+    def _saves(self) -> bool:
+        return self._validates or self._is_due(self.config.save_every)
+
+    def _batches(self) -> Iterator[MicroBatch]:
+        return training_batches(
+            self.setup.stream,
+            start=self.progress.iteration,
+            stop=self.config.iterations,
+            batch_size=self.config.batch_size,
+            workers=self.config.workers,
+            pin_memory=self.device.type == "cuda",
+            accumulation_steps=self.config.accumulate,
+            rank=self.processes.rank,
+            world_size=self.processes.world_size,
+        )
+
+    def _update(self, batches: Iterator[MicroBatch]) -> None:
+        with self.throughput.waiting():
+            micro_batches = list(islice(batches, self.config.accumulate))
+        self._updating = True  # an error now would leave half of an update
+        self.train_step(self.progress.iteration + 1, micro_batches)
+        self.progress = replace(self.progress, iteration=self.progress.iteration + 1, validated=False)
+        self._updating = False
+        self.throughput.count(self.config.batch_size)
+        self.bar.update()
+
+    def _log(self) -> None:
+        metrics = self.train_step.metrics()
+        if not math.isfinite(metrics["loss"]):
+            self.writer.settle()
+            raise self._not_finite(f"the loss is {metrics['loss']}")
+        metrics |= self.throughput.metrics()
+        metrics["flop_utilisation"] = metrics["images_per_second"] * self._flops / self._limit
+        if self.device.type == "cuda":
+            metrics["gpu_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
+        self.bar.set_postfix(self._postfix(metrics), refresh=False)  # the bar chooses when it is drawn
+        if self.logger is not None:
+            self.logger.write(self.progress.iteration, metrics)
+        self.train_step.reset()
+        self.throughput.reset()
+
+    def _postfix(self, metrics: dict[str, float]) -> dict[str, str]:
+        """What stands beside the progress bar."""
+        values = {
+            "loss": f"{metrics['loss']:.3f}",
+            "lr": f"{metrics['lr']:.1e}",
+            **({} if math.isnan(self._score) else {self.task.metric.title: f"{self._score:.3f}"}),
+            "images/s": f"{metrics['images_per_second']:.1f}",
+            "waiting": f"{metrics['data_wait']:.0%}",
+            "of peak": f"{metrics['flop_utilisation']:.0%}",
+        }
+        if "gpu_memory_gb" in metrics:
+            values["GB"] = f"{metrics['gpu_memory_gb']:.1f}"
+        return values
+
+    def _validate(self, stop: StopRequest) -> None:
+        """Scores each network, keeps the best weights so far, and draws the run's page."""
+        iteration, metric = self.progress.iteration, self.task.metric
+        values: dict[str, float] = {}
+        for prefix, network in self.task.networks.items():
+            metrics = self.task.validate(prefix, stop)
+            values |= {f"{prefix}{key}": value for key, value in metrics.items()}
+            score = metrics[metric.key]
+            self._score = score if not prefix else self._score
+            whose = ", averaged weights" if prefix else ""
+            log.info("iteration %d: %s %.4f on %s%s", iteration, metric.title, score, self.task.data_name, whose)
+            if self.progress.best_score is None or score > self.progress.best_score:
+                self.progress = replace(self.progress, best_score=score)
+                if self.processes.main:
+                    self.writer.best(network.state_dict(), self.task.describe(iteration, score))
+        self.progress = replace(self.progress, validated=True)
+        if self.logger is not None:
+            self.logger.write(iteration, values)
+            pictures = self.task.pictures()
+            if pictures is not None:
+                (self.output / PICTURES).mkdir(exist_ok=True)
+                write_image(self.output / PICTURES / f"{iteration:07d}.png", pictures)
+                self.logger.show(iteration, pictures)
+            write_run_page(self.output)
+        self.throughput.reset()
+
+    def _check_weights(self) -> None:
+        """Raises:
+        UserError: a weight is not finite: nothing that is to be kept.
+        """
+        self.train_step.share_statistics()
+        if not self.train_step.weights_are_finite():
+            self.writer.settle()
+            raise self._not_finite("a weight is not a finite number")
+
+    def _save(self) -> None:
+        """A checkpoint of the weights as they are, unless there is one."""
+        if self.progress == self._saved:
+            return
+        self._saved = self.progress
+        if self.processes.main:
+            step = self.train_step
+            averaged = step.averaged.module.state_dict() if step.averaged is not None else None
+            score = self._score if self.progress.validated else None
+            info = self.task.describe(self.progress.iteration, score)
+            self.writer.checkpoint(self.progress, step.model.state_dict(), averaged, info, step.state_dict())
+
+    def _recompute_bn(self) -> None:
+        """Counts BN's statistics anew, of the network and of its average, from crops that training has not come to."""
+        config, rank = self.config, self.processes.rank
+        log.info("recomputing BN's statistics from %d batches", config.recompute_bn)
+        torch.manual_seed(random_seed(config.seed, config.iterations + 1, rank))
+        for network in self.task.networks.values():
             batches = training_batches(
-                setup.stream,
-                start=progress.iteration,
-                stop=config.iterations,
+                self.setup.stream,
+                start=config.iterations,
+                stop=config.iterations + config.recompute_bn,
                 batch_size=config.batch_size,
                 workers=config.workers,
-                pin_memory=device.type == "cuda",
-                parts=config.accumulate,
-                share=processes.rank,
-                shares=processes.size,
+                pin_memory=False,
+                rank=rank,
+                world_size=self.processes.world_size,
             )
-            model.train()
-            while True:
-                last = progress.iteration == config.iterations
-                validates = validation is not None and is_due(config.validate_every, progress, last)
-                saves = validates or is_due(config.save_every, progress, last)
-                if last and config.recompute_bn and not progress.validated:
-                    recompute_bn(config, setup, processes)
-                    saved = None
-                if saves:
-                    updater.share_statistics()
-                    if not updater.weights_are_finite():
-                        writer.settle()
-                        raise not_finite("a weight is not a finite number", progress.iteration, output)
-                if validation is not None and validates and not progress.validated:
-                    scores: dict[str, float] = {}
-                    for name, predictor in setup.predictors.items():
-                        evaluation = validate(config, validation, predictor, processes, stop=stop)
-                        scores |= validation_figures(evaluation, name)
-                        found = evaluation.scores.miou
-                        miou = found if name == "" else miou
-                        whose = ", averaged weights" if name else ""
-                        log.info("iteration %d: mIoU %.4f on %s%s", progress.iteration, found, validation.name, whose)
-                        if progress.best_miou is None or found > progress.best_miou:
-                            progress = replace(progress, best_miou=found)
-                            if processes.main:
-                                info = setup.describe(config, progress.iteration, found)
-                                writer.best(predictor.model.state_dict(), info)
-                    progress = replace(progress, validated=True)
-                    if journal is not None:
-                        journal.write(progress.iteration, scores)
-                        draw(config, setup, output, journal, progress.iteration)
-                        write_run_page(output)
-                    pace.reset()
-                if saves:
-                    save()
-                if last:
-                    break
+            inputs = (normalize(images.to(self.device), self.setup.normalization) for images, _ in batches)
+            with autocast(self.device, config.precision):
+                update_bn(inputs, network)
+        self._saved = None
 
-                with pace.waiting():
-                    parts = list(islice(batches, config.accumulate))
-                updating = True  # an error now would leave half of an update
-                updater(progress.iteration + 1, parts)
-                progress = Progress(progress.iteration + 1, best_miou=progress.best_miou)
-                updating = False
-                pace.count(config.batch_size)
-                bar.update()
-                if is_due(config.log_every, progress, progress.iteration == config.iterations):
-                    figures = updater.figures()
-                    if not math.isfinite(figures["loss"]):
-                        writer.settle()
-                        raise not_finite(f"the loss is {figures['loss']}", progress.iteration, output)
-                    figures |= pace.figures()
-                    figures["flop_utilisation"] = figures["images_per_second"] * flops / limit
-                    if device.type == "cuda":
-                        figures["gpu_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
-                    bar.set_postfix(shown(figures, miou), refresh=False)  # the bar chooses when it is drawn
-                    if journal is not None:
-                        journal.write(progress.iteration, figures)
-                    updater.reset()
-                    pace.reset()
-                writer.check()
-                if processes.any(stop.signal is not None):
-                    raise Stopped(stop.signal or signal.SIGTERM)
-        except (Stopped, RuntimeError) as error:
-            # Of processes that stop, one may learn of it by the others' absence.
-            if isinstance(error, RuntimeError) and (stop.signal is None or updating):
-                raise
-            if updater.weights_are_finite():
-                save()
-            writer.wait()
-            log.warning("stopped; %s", to_continue(output))
-            raise Stopped(stop.signal or signal.SIGTERM) from None
-        finally:
-            bar.close()
-            if journal is not None:
-                journal.close()
-            writer.settle()
-        writer.wait()
-    processes.barrier()
-    if validation is None:
-        return None
-    model.load_state_dict(read_weights(output / BEST, model.state_dict()))
-    return validate(config, validation, setup.predictors[""], processes, final=True)
+    def _stop(self, error: Exception | Stopped, stop: StopRequest) -> None:
+        """Saves, where a signal is what ended the run. Of processes that stop, one may learn of it by the others'
+        absence.
 
+        Raises:
+            Stopped: all is saved. Or the error itself.
+        """
+        if isinstance(error, RuntimeError) and (stop.signal is None or self._updating):
+            raise error
+        if self.train_step.weights_are_finite():
+            self._save()
+        self.writer.wait()
+        log.warning("stopped; %s", to_continue(self.output))
+        raise Stopped(stop.signal or signal.SIGTERM) from None
 
-def is_due(every: int | None, progress: Progress, last: bool) -> bool:
-    return every is not None and progress.iteration > 0 and (last or progress.iteration % every == 0)
+    def _close(self) -> None:
+        self.bar.close()
+        if self.logger is not None:
+            self.logger.close()
+        self.writer.settle()
 
-
-def validate(
-    config: TrainConfig,
-    validation: SegmentationDataset,
-    predictor: Predictor,
-    processes: Processes,
-    *,
-    final: bool = False,
-    stop: StopRequest | None = None,
-) -> Evaluation:
-    """The final one has all measures and examples, those on the way the confusion matrix alone.
-
-    Raises:
-        Stopped: a signal has come meanwhile.
-    """
-    label = by_network(predictor, confidence=final and config.eval.detailed)
-
-    def label_or_stop(samples: Sequence[Sample]) -> Sequence[Prediction | UserError]:
-        if stop is not None:
-            stop.check()
-        return label(samples)
-
-    return evaluate(
-        validation,
-        label_or_stop,
-        protocol=predictor.protocol,
-        config=config.eval if final else config.eval.plain,
-        workers=config.workers,
-        device=predictor.device,
-        processes=processes,
-    )
-
-
-def validation_figures(evaluation: Evaluation, prefix: str) -> dict[str, float]:
-    """For the journal; the network's own by class, too."""
-    scores = evaluation.scores
-    values = {f"{prefix}miou": scores.miou, f"{prefix}pixel_accuracy": scores.pixel_accuracy}
-    if not prefix:
-        values |= {f"iou/{name}": iou for name, iou in zip(scores.classes, scores.per_class_iou.tolist(), strict=True)}
-    return values
-
-
-def draw(config: TrainConfig, setup: Setup, output: Path, journal: MetricLogger, iteration: int) -> None:
-    """A few images of the validation set, always the same ones, with what is made of them now."""
-    validation = setup.data.validation
-    assert validation is not None
-    places = torch.linspace(0, len(validation) - 1, min(config.pictures, len(validation))).long().tolist()
-    examples = show(validation, by_network(setup.predictors[""]), places)
-    if examples:
-        grid = picture_grid(examples, validation.classes, voc_palette())
-        (output / "pictures").mkdir(exist_ok=True)
-        write_image(output / "pictures" / f"{iteration:07d}.png", grid)
-        journal.show(iteration, grid)
-
-
-def recompute_bn(config: TrainConfig, setup: Setup, processes: Processes) -> None:
-    """Counts BN's statistics anew, of the network and of its average, from crops that training has not come to."""
-    log.info("recomputing BN's statistics from %d batches", config.recompute_bn)
-    torch.manual_seed(random_seed(config.seed, config.iterations + 1, processes.rank))
-    for predictor in setup.predictors.values():
-        batches = training_batches(
-            setup.stream,
-            start=config.iterations,
-            stop=config.iterations + config.recompute_bn,
-            batch_size=config.batch_size,
-            workers=config.workers,
-            pin_memory=False,
-            share=processes.rank,
-            shares=processes.size,
+    def _not_finite(self, what: str) -> UserError:
+        return UserError(
+            f"{what} at iteration {self.progress.iteration}; lower optimizer.lr, raise schedule.warmup_iterations, or "
+            f"set optimizer.clip_norm; {to_continue(self.output)}"
         )
-        with autocast(setup.device, config.precision):
-            update_bn((to_network_input(images.to(setup.device)) for images, _ in batches), predictor.model)
 
 
-def shown(figures: dict[str, float], miou: float) -> dict[str, str]:
-    """What stands beside the progress bar."""
-    values = {
-        "loss": f"{figures['loss']:.3f}",
-        "lr": f"{figures['lr']:.1e}",
-        **({} if math.isnan(miou) else {"mIoU": f"{miou:.3f}"}),
-        "images/s": f"{figures['images_per_second']:.1f}",
-        "waiting": f"{figures['data_wait']:.0%}",
-        "of peak": f"{figures['flop_utilisation']:.0%}",
-    }
-    if "gpu_memory_gb" in figures:
-        values["GB"] = f"{figures['gpu_memory_gb']:.1f}"
-    return values
-
-
-def facts(config: TrainConfig, setup: Setup, processes: Processes) -> dict[str, str]:
-    """Where and with what the run is made."""
-    return environment() | {
+def facts(config: TrainConfig, setup: Setup, processes: Processes) -> dict[str, str | int]:
+    """Where and with what the run is made, and by which metric it is judged."""
+    return {
+        **environment(),
         "device": str(setup.device),
         "precision": str(compute_dtype(setup.device, config.precision)).removeprefix("torch."),
-        "processes": str(processes.size),
-        "parameters": f"{sum(each.numel() for each in setup.updater.model.parameters()):,}",
+        "processes": processes.world_size,
+        "parameters": sum(each.numel() for each in setup.train_step.model.parameters()),
+        "metric": setup.task.metric.key,
+        "metric_title": setup.task.metric.title,
     }
-
-
-def not_finite(what: str, iteration: int, output: Path) -> UserError:
-    return UserError(
-        f"{what} at iteration {iteration}; lower optimizer.lr, raise schedule.warmup_iterations, or set "
-        f"optimizer.clip_norm; {to_continue(output)}"
-    )
 
 
 @contextmanager
-def told(output: Path) -> Iterator[None]:
+def explained(output: Path) -> Iterator[None]:
     """Raises:
     UserError: in place of PyTorch's error where memory is short or a loading process has been killed, and of the
-        system's where the journal, a picture or a page cannot be written.
+        system's where the log, a picture or a page cannot be written.
     """
     try:
         yield
@@ -313,22 +322,3 @@ def told(output: Path) -> Iterator[None]:
     else:
         return
     raise UserError(f"{problem}; {to_continue(output)}")
-
-
-def colour_table_miou(config: TrainConfig) -> float:
-    """The mIoU of a colour look-up table, fitted on the training set, on the validation set."""
-    training_set, validation_set = config.data.dataset("train"), config.data.dataset("val")
-    table = ColourTable(len(training_set.classes))
-    with progress_bar(len(training_set), "fitting the colour table", "image", leave=False) as progress:
-        for index in range(len(training_set)):
-            sample = training_set[index]
-            assert sample.label is not None
-            table.fit(sample.image, sample.label)
-            progress.update()
-
-    def label(samples: Sequence[Sample]) -> list[Prediction | UserError]:
-        return [Prediction(torch.from_numpy(table(sample.image))) for sample in samples]
-
-    return evaluate(
-        validation_set, label, protocol="colour look-up table", config=config.eval.plain, workers=config.workers
-    ).scores.miou

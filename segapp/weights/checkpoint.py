@@ -4,24 +4,28 @@ import json
 import struct
 from collections.abc import Callable, Mapping, Set
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from segapp.base.classes import background_of
 from segapp.base.config import Config
 from segapp.base.errors import UserError, and_more
 from segapp.base.files import atomic_write
-from segapp.models.deeplabv3plus import DeepLabV3Plus, EncoderConfig, ModelConfig, build_model
-from segapp.models.encoders.aligned_xception import AlignedXception
+from segapp.models.classifier import ClassifierConfig
+from segapp.models.deeplabv3plus import DeepLabV3Plus, DeepLabV3PlusConfig
+from segapp.models.encoders.interface import INCEPTION, Encoder, Normalization
 
-LOGITS = "logits."
-"""What the names of the network's last layer begin with."""
+METADATA = "segapp"
+"""The key of the description in a file's metadata."""
+ENCODER, LOGITS = "encoder.", "logits."
+"""What the names of a network's encoder, and of its last layer, begin with."""
 CLASSIFIER = "head.fc."
-"""What those of an encoder's ImageNet classifier begin with, as timm's."""
+"""What those of a classifier's last layer begin with in a file, where its encoder's have no prefix: timm's names."""
 
 
 class Source(Config):
@@ -35,56 +39,80 @@ class Source(Config):
     licence: str
 
 
-class CheckpointInfo(Config):
-    """What stands beside a network's weights, under the key "segapp", as JSON.
+Network = Annotated[DeepLabV3PlusConfig | ClassifierConfig, Field(discriminator="kind")]
 
-    `classes`: none where the file has no logits layer, as one to train from may. `canvas`: side in pixels on which it
-    was validated. `iteration`, `miou`: None where nobody knows.
+
+class CheckpointInfo(Config):
+    """What stands beside a network's weights, under the key "segapp", as JSON; an exported network has the same.
+
+    Attributes:
+        network: all that rebuilds it.
+        classes: names by index; none where the file has no such layer, as one to train from may.
+        background: the class that pictures leave uncoloured.
+        normalization: of the images it is given.
+        canvas: side in pixels on which it was validated; None: whole images as they are.
+        trained_on: splits, oldest first.
+        iteration: None where nobody knows.
+        scores: by metric, in [0, 1], of the weights as they are.
+        source: None where training began from scratch, or nobody knows.
     """
 
-    format: Literal["segapp-1"] = "segapp-1"
-    model: ModelConfig
+    format: Literal["segapp-2"] = "segapp-2"
+    network: Network
     classes: tuple[str, ...]
-    canvas: Annotated[int, Field(gt=0, le=4097)] | None
-    splits_seen: tuple[str, ...]
-    iteration: int | None
-    miou: float | None
+    background: Annotated[int, Field(ge=0, le=254)] | None = None
+    normalization: Normalization
+    canvas: Annotated[int, Field(gt=0, le=4097)] | None = None
+    trained_on: tuple[str, ...]
+    iteration: int | None = None
+    scores: dict[str, float] = Field(default_factory=dict)
     source: Source | None = None
 
     def as_metadata(self) -> dict[str, str]:
-        return {"segapp": self.model_dump_json()}
+        return {METADATA: self.model_dump_json()}
 
     def describe(self) -> str:
         """What one wants to know of a checkpoint, in a line."""
+        what = self.network.encoder.name if self.is_segmentation else f"encoder {self.network.encoder.name}"
         iteration = "" if self.iteration is None else f", iteration {self.iteration}"
-        figure = "" if self.miou is None else f", mIoU {self.miou:.4f} in validation"
-        return (
-            f"{self.model.encoder.name} trained on {', '.join(self.splits_seen) or 'unknown data'}{iteration}{figure}"
-        )
+        scores = "".join(f", {TITLES.get(key, key)} {value:.4f} in validation" for key, value in self.scores.items())
+        return f"{what} trained on {', '.join(self.trained_on) or 'unknown data'}{iteration}{scores}"
+
+    @property
+    def is_segmentation(self) -> bool:
+        """Else a classifier, or an encoder alone."""
+        return isinstance(self.network, DeepLabV3PlusConfig)
 
 
-class EncoderInfo(Config):
-    """The same for an encoder alone; `classes` are those of its ImageNet classifier, if the file holds one."""
-
-    format: Literal["segapp-encoder-1"] = "segapp-encoder-1"
-    encoder: EncoderConfig
-    classes: tuple[str, ...]
-    splits_seen: tuple[str, ...]
-    source: Source | None
-
-    def describe(self) -> str:
-        return f"encoder {self.encoder.name} trained on {_seen(self.splits_seen)}"
+SEGAPP_1, SEGAPP_1_ENCODER = "segapp-1", "segapp-encoder-1"
+TITLES = {"miou": "mIoU"}
+"""Metrics that have a name for people."""
 
 
-def _seen(splits: tuple[str, ...]) -> str:
-    return ", ".join(splits) or "unknown data"
+def upgraded(description: Any) -> Any:
+    """A description of segapp-1, which knew Xceptions alone, as one of segapp-2; any other as it is.
+
+    Raises:
+        KeyError, TypeError, AttributeError: it is damaged.
+    """
+    kind = description["format"]
+    if kind not in (SEGAPP_1, SEGAPP_1_ENCODER):
+        return description
+    rest = {key: value for key, value in description.items() if key not in ("format", "model", "encoder")}
+    rest["trained_on"] = rest.pop("splits_seen")
+    encoder = dict(description["encoder"] if kind == SEGAPP_1_ENCODER else description["model"]["encoder"])
+    encoder.pop("weights", None)
+    network = {"kind": "classifier", "encoder": encoder}
+    if kind == SEGAPP_1:
+        of_training = ("name", "bn_momentum", "activation_checkpointing")
+        network = {key: value for key, value in description["model"].items() if key not in of_training}
+        network |= {"kind": "deeplabv3plus", "encoder": encoder}
+        miou = rest.pop("miou")
+        rest |= {"scores": {} if miou is None else {"miou": miou}, "background": background_of(rest["classes"])}
+    return {"network": network, "normalization": INCEPTION.model_dump()} | rest
 
 
-Info = CheckpointInfo | EncoderInfo
-_INFO: TypeAdapter[Info] = TypeAdapter(Annotated[Info, Field(discriminator="format")])
-
-
-def save_checkpoint(path: Path, model: DeepLabV3Plus, info: CheckpointInfo) -> None:
+def save_checkpoint(path: Path, model: nn.Module, info: CheckpointInfo) -> None:
     """Writes the file whole or not at all."""
     write_weights(path, model.state_dict(), info.as_metadata())
 
@@ -106,39 +134,43 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         temporary.chmod(mode)  # safetensors makes a file that only its owner can read
 
 
-def read_info(path: Path) -> Info:
+def read_info(path: Path) -> CheckpointInfo:
     """The metadata alone.
 
     Raises:
         UserError: no checkpoint of this program.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such checkpoint") from None
-    except (SafetensorError, OSError, struct.error) as error:
-        raise UserError(f"{path}: no checkpoint, or a damaged one ({error})") from None
-    if "segapp" not in metadata:
+    metadata = _metadata(path)
+    if METADATA not in metadata:
         raise UserError(f"{path}: a safetensors file, but not written by segapp; tools/import_weights.py reads others")
     try:
-        info = _INFO.validate_python(json.loads(metadata["segapp"]))
-    except (ValidationError, json.JSONDecodeError, RecursionError):
+        info = CheckpointInfo.model_validate(upgraded(json.loads(metadata[METADATA])))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{path}: its description is damaged, or of another version of segapp") from None
-    if isinstance(info, CheckpointInfo) and info.classes and not 2 <= len(info.classes) <= 255:
+    if info.is_segmentation and info.classes and not 2 <= len(info.classes) <= 255:
         raise UserError(f"{path}: names {len(info.classes)} classes; 2 to 255 are possible")
     return info
 
 
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such checkpoint") from None
+    except (SafetensorError, OSError, struct.error) as error:
+        raise UserError(f"{path}: no checkpoint, or a damaged one ({error})") from None
+
+
 def read_network_info(path: Path) -> CheckpointInfo:
-    """`read_info` of a file that must hold a whole network.
+    """`read_info` of a file that must hold a whole segmentation network.
 
     Raises:
         UserError: no checkpoint of this program, or an encoder alone.
     """
     info = read_info(path)
-    if isinstance(info, EncoderInfo):
-        raise UserError(f"{path}: holds an encoder alone; training starts from it with model.encoder.weights={path}")
+    if not info.is_segmentation:
+        raise UserError(f"{path}: holds an encoder alone; training starts from it with encoder_weights={path}")
     return info
 
 
@@ -186,21 +218,38 @@ def misfit(expected: Set[str], found: Set[str]) -> str | None:
     return None
 
 
+def shapes_of(info: CheckpointInfo) -> dict[str, Tensor]:
+    """The tensors, on the meta device, that a file of this description holds, by their names there."""
+    with torch.device("meta"):
+        if not info.is_segmentation:
+            tensors = info.network.build(len(info.classes)).state_dict()
+            return {_classifier_name(name): each for name, each in tensors.items()}
+        tensors = info.network.build(len(info.classes) or 2).state_dict()
+    return {name: each for name, each in tensors.items() if info.classes or not name.startswith(LOGITS)}
+
+
+def _classifier_name(name: str) -> str:
+    """A classifier's own name to that in a file."""
+    return f"{CLASSIFIER}{name.removeprefix('fc.')}" if name.startswith("fc.") else name.removeprefix(ENCODER)
+
+
 def load_model(path: Path, output_stride: int | None = None) -> tuple[DeepLabV3Plus, CheckpointInfo]:
-    """Rebuilds a checkpoint's network, at another output stride if given.
+    """Rebuilds a checkpoint's segmentation network, at another output stride if given.
 
     Raises:
         UserError: no checkpoint, a damaged one, one without a logits layer, or one whose tensors are not those of its
             architecture.
     """
     info = read_network_info(path)
+    network = info.network
+    assert isinstance(network, DeepLabV3PlusConfig)
     if not info.classes:
         raise UserError(f"{path}: has no logits layer, and so can only be trained from: train with checkpoint={path}")
     if output_stride is not None:
-        model_config = info.model.model_copy(update={"output_stride": output_stride})
-        info = info.model_copy(update={"model": model_config})
+        network = network.model_copy(update={"output_stride": output_stride})
+        info = info.model_copy(update={"network": network})
     with torch.device("meta"):
-        model = build_model(info.model, len(info.classes))  # nothing is allocated before the shapes are checked
+        model = network.build(len(info.classes))  # nothing is allocated before the shapes are checked
     model.load_state_dict(read_weights(path, model.state_dict()), assign=True)
     return model.eval(), info
 
@@ -217,12 +266,12 @@ def start_from(path: Path, model: DeepLabV3Plus, classes: tuple[str, ...]) -> tu
     info = read_network_info(path)
     expected = model.state_dict()
     keeps = len(info.classes) == len(classes)
-    wanted = expected if keeps else {name: each for name, each in expected.items() if not name.startswith(LOGITS)}
+    needed = expected if keeps else {name: each for name, each in expected.items() if not name.startswith(LOGITS)}
     weights = read_weights(
         path,
-        wanted,
+        needed,
         lambda name: None if name.startswith(LOGITS) and not keeps else name,
-        remedy=f"it is {info.model.encoder.name} of width {info.model.encoder.width:g}; set model= as it was trained",
+        remedy=f"it is {_encoder_of(info)}; set model= as it was trained",
     )
     model.load_state_dict(expected | weights)
     remark = None
@@ -234,27 +283,32 @@ def start_from(path: Path, model: DeepLabV3Plus, classes: tuple[str, ...]) -> tu
     return info, remark
 
 
-def start_encoder_from(path: Path, encoder: AlignedXception) -> Info:
-    """Copies the encoder's weights out of an encoder's or a whole network's file.
+def start_encoder_from(path: Path, encoder: Encoder) -> CheckpointInfo:
+    """Copies the encoder's weights out of an encoder's, a classifier's or a whole network's file.
 
     Raises:
         UserError: no such file, or one of another encoder.
     """
     info = read_info(path)
-    held = info.model.encoder if isinstance(info, CheckpointInfo) else info.encoder
     weights = read_weights(
         path,
         encoder.state_dict(),
-        encoder_name if isinstance(info, CheckpointInfo) else without_classifier,
-        remedy=f"it is {held.name} of width {held.width:g}; set model.encoder.weights to others, or to null for none",
+        encoder_name if info.is_segmentation else without_classifier,
+        remedy=f"it is {_encoder_of(info)}; set encoder_weights to others, or to null for none",
     )
     encoder.load_state_dict(weights)
     return info
 
 
+def _encoder_of(info: CheckpointInfo) -> str:
+    """Its name, and what else the config says of it, as in "xception41 of width 0.25"."""
+    values = info.network.encoder.model_dump()
+    return " ".join([values.pop("name"), *(f"of {key} {value:g}" for key, value in values.items())])
+
+
 def encoder_name(name: str) -> str | None:
-    """A whole network's name to its encoder's own."""
-    return name.removeprefix("encoder.") if name.startswith("encoder.") else None
+    """A network's name to its encoder's own."""
+    return name.removeprefix(ENCODER) if name.startswith(ENCODER) else None
 
 
 def without_classifier(name: str) -> str | None:

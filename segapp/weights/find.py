@@ -10,14 +10,16 @@ from segapp.base.download import fetch
 from segapp.base.errors import UserError
 from segapp.base.files import file_lock, scratch_folder
 from segapp.base.paths import runs_folder
-from segapp.models.deeplabv3plus import EncoderConfig
+from segapp.models.encoders import EncoderConfig
+from segapp.runs.layout import BEST
 from segapp.weights.checkpoint import read_info
-from segapp.weights.sources.convert import ARCHIVES, WeightsMetadata, convert, own_file, write_converted
-from segapp.weights.zoo import ZOO, Entry
+from segapp.weights.sources.common import WeightsMetadata
+from segapp.weights.sources.convert import ARCHIVES, convert, own_file, write_converted
+from segapp.weights.zoo import ZOO, ZooEntry
 
 log = logging.getLogger(__name__)
 
-LATEST = "latest"
+LATEST, AUTO = "latest", "auto"
 
 CONVERTER = 1
 """To be raised when what `convert` makes of the same file changes."""
@@ -25,37 +27,42 @@ CONVERTER = 1
 
 def find_checkpoint(name: str, *, offline: bool = False) -> Path:
     """A whole network: a file, a run's folder (its best checkpoint, else its last), `latest` (the newest best one
-    under runs/), or a name of the catalogue, whose file is downloaded and converted the first time.
+    under runs/), or a name of the zoo, whose file is downloaded and converted the first time.
 
     Raises:
         UserError: there is none, or it cannot be had.
     """
     if name in ZOO and ZOO[name].kind == "encoder":  # told before a long download
-        raise UserError(f"{name} is an encoder alone; training starts from it with model.encoder.weights={name}")
+        raise UserError(f"{name} is an encoder alone; training starts from it with encoder_weights={name}")
     return find_weights(name, offline=offline)
 
 
-def find_encoder(config: EncoderConfig, *, offline: bool = False) -> Path | None:
-    """The file that `config.weights` names, as `find_checkpoint` does; an encoder's, or a network's with it.
+def find_encoder(weights: str, encoder: EncoderConfig, *, offline: bool = False) -> Path:
+    """The file that `weights` names, as `find_checkpoint` does; an encoder's, or a network's with it.
+
+    Args:
+        weights: "auto" is the first of the zoo for this encoder.
 
     Raises:
         UserError: there is none, it cannot be had, or it is known to be another encoder's.
     """
-    name = config.weights
-    if name is None:
-        return None
-    if name in ZOO and (config.width != 1 or not name.startswith(config.name)):  # told before a long download
+    if weights == AUTO:
+        of_it = [name for name, entry in ZOO.items() if entry.kind == "encoder" and entry.encoder == encoder.name]
+        if not of_it:
+            raise UserError(f"encoder_weights=auto: none are published for {encoder.name}; null starts from scratch")
+        weights = of_it[0]
+    if weights in ZOO and (encoder.width != 1 or ZOO[weights].encoder != encoder.name):  # before a long download
         raise UserError(
-            f"model.encoder.weights={name} is not for {config.name} of width {config.width:g}; "
+            f"encoder_weights={weights} is not for {encoder.name} of width {encoder.width:g}; "
             "name other weights, or set it to null to start from scratch"
         )
-    return find_weights(name, offline=offline)
+    return find_weights(weights, offline=offline)
 
 
 def find_weights(name: str, *, offline: bool = False) -> Path:
     """`find_checkpoint` for weights of any kind."""
     if name == LATEST:
-        found = sorted(runs_folder().rglob("best.safetensors"), key=lambda path: path.stat().st_mtime)
+        found = sorted(runs_folder().rglob(BEST), key=lambda path: path.stat().st_mtime)
         if not found:
             raise UserError(
                 f"no checkpoint yet under {runs_folder()}: train one (uv run python tools/train.py experiment=demo), "
@@ -68,7 +75,7 @@ def find_weights(name: str, *, offline: bool = False) -> Path:
     if path.is_dir():
         inside = own_file(path)
         if inside is None:
-            raise UserError(f"{path}: no best.safetensors in this folder, and no checkpoint of a run")
+            raise UserError(f"{path}: no {BEST} in this folder, and no checkpoint of a run")
         return inside
     if path.name.endswith(ARCHIVES) and path.is_file():
         raise UserError(f"{path} is an archive: tools/import_weights.py {path} output=NAME.safetensors converts it")
@@ -81,7 +88,7 @@ def find_weights(name: str, *, offline: bool = False) -> Path:
 
 
 def published(name: str, *, offline: bool = False) -> Path:
-    """The catalogue's weights in our format, from the cache or the network.
+    """The zoo's weights in our format, from the cache or the network.
 
     Raises:
         UserError: they cannot be downloaded, written or read.
@@ -101,7 +108,9 @@ def published(name: str, *, offline: bool = False) -> Path:
                 fetched = get()
                 log.info("converting %s", fetched.path)
                 with scratch_folder(path.with_suffix(".unpacking")) as scratch:
-                    write_converted(scratch / path.name, *convert(fetched.path, facts(entry), scratch, fetched.sha256))
+                    write_converted(
+                        scratch / path.name, *convert(fetched.path, metadata_of(entry), scratch, fetched.sha256)
+                    )
                     (scratch / path.name).replace(path)
                 fetched.accept()
                 fetched.discard()
@@ -126,19 +135,19 @@ def _is_sound(path: Path) -> bool:
     return True
 
 
-def facts(entry: Entry) -> WeightsMetadata:
+def metadata_of(entry: ZooEntry) -> WeightsMetadata:
     return WeightsMetadata(
         address=entry.url,
         licence=entry.licence,
-        splits_seen=entry.splits_seen,
+        trained_on=entry.trained_on,
         classes=None,
         output_stride=entry.output_stride,
         canvas=entry.canvas,
     )
 
 
-def instead(entry: Entry) -> str:
+def instead(entry: ZooEntry) -> str:
     """How to go on without the file."""
     if entry.kind == "network":
         return "Or name weights of your own: checkpoint=latest, a run or a file"
-    return "Or start from scratch: model.encoder.weights=null"
+    return "Or start from scratch: encoder_weights=null"

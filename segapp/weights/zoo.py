@@ -1,4 +1,4 @@
-"""The published weights that can be named wherever a file of weights is taken."""
+"""The model zoo: published weights that can be named wherever a file of weights is taken."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,24 +12,26 @@ TIMM_RESULTS = "timm's results-imagenet.csv"
 
 
 @dataclass(frozen=True)
-class Entry:
+class ZooEntry:
     """One file of published weights.
 
+    encoder: by its name in conf/model/encoder, of width 1.
     what: in words.
     url: its address. megabytes: about its size.
     licence: of the weights.
-    splits_seen: what the weights were trained on, oldest first.
+    trained_on: what the weights were trained on, oldest first.
     published: the figures that its authors give, not this project's. source: where.
     classes: that the network tells apart; None for an encoder alone, or where no one says.
     canvas: side in pixels on which it was evaluated; None: whole images.
     """
 
     kind: Literal["network", "encoder"]
+    encoder: str
     what: str
     url: str
     megabytes: int
     licence: str
-    splits_seen: tuple[str, ...]
+    trained_on: tuple[str, ...]
     published: str
     source: str
     classes: int | None = None
@@ -38,8 +40,9 @@ class Entry:
 
 
 ZOO = {
-    "xception65_voc_coco_trainaug": Entry(
+    "xception65_voc_coco_trainaug": ZooEntry(
         "network",
+        "xception65",
         "PASCAL VOC 2012 trainaug after COCO; the default of predict and eval",
         f"{GOOGLE}deeplabv3_pascal_train_aug_2018_01_04.tar.gz",
         439,
@@ -49,8 +52,9 @@ ZOO = {
         MODEL_ZOO,
         classes=21,
     ),
-    "xception65_voc_coco_trainval": Entry(
+    "xception65_voc_coco_trainval": ZooEntry(
         "network",
+        "xception65",
         "PASCAL VOC 2012 trainaug and trainval after COCO: it has seen val",
         f"{GOOGLE}deeplabv3_pascal_trainval_2018_01_04.tar.gz",
         439,
@@ -60,8 +64,9 @@ ZOO = {
         MODEL_ZOO,
         classes=21,
     ),
-    "xception65_cityscapes": Entry(
+    "xception65_cityscapes": ZooEntry(
         "network",
+        "xception65",
         "Cityscapes, fine annotations",
         f"{GOOGLE}deeplabv3_cityscapes_train_2018_02_06.tar.gz",
         439,
@@ -72,8 +77,9 @@ ZOO = {
         classes=19,
         canvas=None,
     ),
-    "xception65_ade20k": Entry(
+    "xception65_ade20k": ZooEntry(
         "network",
+        "xception65",
         "ADE20K, the 150 classes of the scene parsing benchmark",
         f"{GOOGLE}deeplabv3_xception_ade20k_train_2018_05_29.tar.gz",
         439,
@@ -83,8 +89,9 @@ ZOO = {
         MODEL_ZOO,
         classes=151,
     ),
-    "xception65_imagenet_coco": Entry(
+    "xception65_imagenet_coco": ZooEntry(
         "network",
+        "xception65",
         "COCO, to train from",
         f"{GOOGLE}xception_65_coco_pretrained_2018_10_02.tar.gz",
         292,
@@ -93,8 +100,9 @@ ZOO = {
         "none",
         MODEL_ZOO,
     ),
-    "xception41_imagenet": Entry(
+    "xception41_imagenet": ZooEntry(
         "encoder",
+        "xception41",
         "ImageNet, Google's",
         f"{GOOGLE}xception_41_2018_05_09.tar.gz",
         288,
@@ -103,8 +111,9 @@ ZOO = {
         "top-1 78.55 on ImageNet at 299 px, as timm measured its port",
         TIMM_RESULTS,
     ),
-    "xception65_imagenet": Entry(
+    "xception65_imagenet": ZooEntry(
         "encoder",
+        "xception65",
         "ImageNet, Google's",
         f"{GOOGLE}deeplabv3_xception_2018_01_04.tar.gz",
         447,
@@ -113,8 +122,9 @@ ZOO = {
         "top-1 79.56 on ImageNet at 299 px, as timm measured its port",
         TIMM_RESULTS,
     ),
-    "xception71_imagenet": Entry(
+    "xception71_imagenet": ZooEntry(
         "encoder",
+        "xception71",
         "ImageNet, Google's",
         f"{GOOGLE}xception_71_2018_05_09.tar.gz",
         474,
@@ -123,8 +133,9 @@ ZOO = {
         "top-1 79.92 on ImageNet at 299 px, as timm measured its port",
         TIMM_RESULTS,
     ),
-    "xception41.tf_in1k": Entry(
+    "xception41.tf_in1k": ZooEntry(
         "encoder",
+        "xception41",
         "ImageNet, timm's port of Google's",
         f"{TIMM}xception41.tf_in1k/resolve/main/model.safetensors",
         108,
@@ -133,8 +144,9 @@ ZOO = {
         "top-1 78.55 on ImageNet at 299 px",
         TIMM_RESULTS,
     ),
-    "xception65.tf_in1k": Entry(
+    "xception65.tf_in1k": ZooEntry(
         "encoder",
+        "xception65",
         "ImageNet, timm's port of Google's",
         f"{TIMM}xception65.tf_in1k/resolve/main/model.safetensors",
         160,
@@ -143,8 +155,9 @@ ZOO = {
         "top-1 79.56 on ImageNet at 299 px",
         TIMM_RESULTS,
     ),
-    "xception65.ra3_in1k": Entry(
+    "xception65.ra3_in1k": ZooEntry(
         "encoder",
+        "xception65",
         "ImageNet, trained by timm; the best of the encoders",
         f"{TIMM}xception65.ra3_in1k/resolve/main/model.safetensors",
         160,
@@ -153,8 +166,9 @@ ZOO = {
         "top-1 83.19 on ImageNet at 299 px",
         TIMM_RESULTS,
     ),
-    "xception71.tf_in1k": Entry(
+    "xception71.tf_in1k": ZooEntry(
         "encoder",
+        "xception71",
         "ImageNet, timm's port of Google's",
         f"{TIMM}xception71.tf_in1k/resolve/main/model.safetensors",
         170,
@@ -168,15 +182,15 @@ ZOO = {
 
 
 def listing() -> str:
-    """The catalogue as a table for people."""
+    """The zoo as a table for people."""
     lines = []
     for name, entry in ZOO.items():
-        use = f"checkpoint={name}" if entry.kind == "network" else f"model.encoder.weights={name}"
+        use = f"checkpoint={name}" if entry.kind == "network" else f"encoder_weights={name}"
         lines += [
             name,
             f"    {entry.what}",
             f"    use        {use}",
-            f"    seen       {', '.join(entry.splits_seen)}",
+            f"    seen       {', '.join(entry.trained_on)}",
             f"    published  {entry.published}" + ("" if entry.published == "none" else f" ({entry.source})"),
             f"    file       {entry.url} (about {entry.megabytes} MB, {entry.licence})",
             "",

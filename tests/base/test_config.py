@@ -6,29 +6,38 @@ from typing import Any
 
 import pytest
 
+from segapp.base.compose import read_config
 from segapp.base.config import Config
 from segapp.base.errors import UserError
 from segapp.base.paths import CONF
-from segapp.benchmarks.networks import BenchmarkConfig
-from segapp.cli import guarded, output_folder, read_config, run_tool
+from segapp.benchmarks.infer import InferBenchmarkConfig
+from segapp.benchmarks.loading import LoadingBenchmarkConfig
+from segapp.benchmarks.measures import MeasuresBenchmarkConfig
+from segapp.benchmarks.train import TrainBenchmarkConfig
+from segapp.cli import TOOLS as COMMANDS
+from segapp.cli import guarded, output_folder, run_tool
 from segapp.commands.check_data import CheckConfig
 from segapp.commands.compare import CompareConfig
-from segapp.commands.eval import EvalToolConfig
 from segapp.commands.get_data import GetConfig
+from segapp.commands.hints import evaluation_command
 from segapp.commands.import_weights import ImportConfig
 from segapp.commands.predict import PredictConfig
-from segapp.commands.train import again
-from segapp.commands.voc_server import ServerConfig
 from segapp.data.formats.voc import Voc2012Config
-from segapp.models.deeplabv3plus import ModelConfig, build_model
+from segapp.evaluation.config import EvalToolConfig
+from segapp.evaluation.voc_server import ServerConfig
+from segapp.models.deeplabv3plus import DeepLabV3PlusConfig
 from segapp.training.config import TrainConfig
 from segapp.training.optimizers import SGDConfig
+from segapp.weights.zoo import ZOO
 
 TOOLS: dict[str, type[Config]] = {
     "train": TrainConfig,
     "eval": EvalToolConfig,
     "predict": PredictConfig,
-    "benchmark": BenchmarkConfig,
+    "benchmark_infer": InferBenchmarkConfig,
+    "benchmark_train": TrainBenchmarkConfig,
+    "benchmark_data": LoadingBenchmarkConfig,
+    "benchmark_measures": MeasuresBenchmarkConfig,
     "import_weights": ImportConfig,
     "prepare_data": GetConfig,
     "check_data": CheckConfig,
@@ -61,8 +70,10 @@ def test_recipes_are_the_papers() -> None:
         513,
         16,
     )
-    assert (paper.batch_norm, paper.model.bn_momentum, paper.checkpoint) == ("train", 3e-4, None)
-    assert paper.model.encoder.weights == "xception65_imagenet"
+    assert (paper.batch_norm, paper.bn_momentum, paper.checkpoint) == ("train", 3e-4, None)
+    assert paper.encoder_weights == "auto"
+    of_the_encoder = [name for name, entry in ZOO.items() if (entry.kind, entry.encoder) == ("encoder", "xception65")]
+    assert of_the_encoder[0] == "xception65_imagenet", "what auto takes"
     assert isinstance(paper.data, Voc2012Config)
     assert (paper.data.train, paper.data.val) == ("trainaug", "val")
     second = read_config("train", ["experiment=voc_paper_os8"], TrainConfig)
@@ -81,7 +92,7 @@ def test_the_papers_network_is_the_default() -> None:
     config = read_config("train", [], TrainConfig)
     assert config.model == read_config("train", ["model=deeplabv3plus_xception"], TrainConfig).model
     assert config.model.encoder.name == "xception65"
-    assert isinstance(config.model, ModelConfig)
+    assert isinstance(config.model, DeepLabV3PlusConfig)
     assert isinstance(config.optimizer, SGDConfig)
     assert (config.iterations, config.batch_size, config.transform.crop) == (30000, 16, 513)
     assert (config.optimizer.lr, config.optimizer.momentum, config.optimizer.weight_decay) == (0.007, 0.9, 4e-5)
@@ -93,7 +104,7 @@ def test_the_papers_network_is_the_default() -> None:
 def test_options_reach_the_network() -> None:
     overrides = ["model=deeplabv3plus_xception41", "model.decoder=null", "model.encoder.width=0.125"]
     config = read_config("train", overrides, TrainConfig)
-    assert build_model(config.model, 3).decoder is None
+    assert config.model.build(3).decoder is None
 
 
 @pytest.mark.parametrize(
@@ -123,7 +134,11 @@ def test_options_reach_the_network() -> None:
         ("train", ["seed=99999999999999999999999"], "seed=9+: "),
         ("train", ["output="], "output= has no value; write output=null"),
         ("train", ["+nothing.like.it=1"], r"nothing is no key of this config; --help"),
-        ("benchmark", ["size=[1]"], r"size\.1 has no value"),
+        ("benchmark_infer", ["size=[1]"], r"size\.1 has no value"),
+        ("benchmark_infer", ["optimizer=sgd"], "optimizer is no key of this config"),
+        ("benchmark_train", ["masks=1"], "masks is no key of this config"),
+        ("benchmark_data", ["sample=1"], r"sample is no key of this config; did you mean samples\?"),
+        ("benchmark_measures", ["precision=float32"], "precision is no key of this config"),
         ("eval", ["model=deeplabv3plus_xception"], "model is no key of this config"),
         ("eval", ["eval.clases=[cat]"], r"eval\.clases is no key.*did you mean eval\.classes\?"),
         ("predict", ["save=[masks]"], r"masks is none of mask, overlay"),
@@ -135,7 +150,7 @@ def test_mistakes(tool: str, overrides: list[str], message: str) -> None:
         read_config(tool, overrides, TOOLS[tool])
 
 
-@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize("tool", COMMANDS)
 def test_help_shows_examples_choices_and_values(tool: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_tool(tool, ["--help"]) == 0
     shown = capsys.readouterr().out
@@ -243,7 +258,7 @@ def test_a_failed_tool_leaves_no_empty_folder(tmp_path: Path) -> None:
 )
 def test_a_run_names_the_command_that_evaluates_it_on_its_data(overrides: list[str], expected: str) -> None:
     config = read_config("train", overrides, TrainConfig)
-    command = again(config, Path("/run"))
+    command = evaluation_command(config, Path("/run"))
     assert command == f"uv run python tools/eval.py checkpoint=/run {expected}"
     evaluated = read_config("eval", shlex.split(command)[5:], EvalToolConfig)
     assert evaluated.data.model_dump() | {"cache": 0} == config.data.model_dump() | {"cache": 0}

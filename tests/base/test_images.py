@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from segapp.base import images
 from segapp.base.classes import VOC_CLASSES, voc_palette
 from segapp.base.errors import UserError
-from segapp.base.images import blend, image_size, overlay, read_image, read_mask, write_image, write_mask
+from segapp.base.images import image_size, read_image, read_mask, write_image, write_mask
 
 # The devkit's own documentation of the first colours.
 DOCUMENTED = [
@@ -227,23 +227,6 @@ def test_masks_are_indices(tmp_path: Path) -> None:
     Image.fromarray(labels.astype(np.uint16) * 100).save(tmp_path / "high.png")
     with pytest.raises(UserError, match="25500 is above 255"):
         read_mask(tmp_path / "high.png")
-
-
-def test_overlay_shows_image_labels_and_legend() -> None:
-    image = np.full((200, 300, 3), 100, np.uint8)
-    labels = np.zeros((200, 300), np.uint8)
-    labels[50:100, 50:100] = 15
-    labels[0, 0] = 255
-    shown = overlay(image, labels, VOC_CLASSES, voc_palette())
-    assert shown.shape[1] == 300
-    assert shown.shape[0] > 200, "the legend is below"
-    assert shown[150, 200].tolist() == [100, 100, 100], "background stays clear"
-    assert shown[0, 0].tolist() == [100, 100, 100], "void stays clear"
-    assert shown[60, 60].tolist() == pytest.approx((0.45 * 100 + 0.55 * voc_palette()[15]).tolist(), abs=1)
-    legend = shown[200:].reshape(-1, 3).tolist()
-    assert voc_palette()[15].tolist() in legend
-    assert voc_palette()[8].tolist() not in legend
-    assert np.array_equal(shown[:200], blend(image, labels, voc_palette()))
 
 
 def test_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,18 +11,19 @@ from PIL import Image
 from segapp.base.classes import voc_palette
 from segapp.base.errors import UserError
 from segapp.base.images import write_mask
-from segapp.data.checks.audit import Finding, Role, choose_pictures, find, look_at, verdict
-from segapp.data.dataset import Sample, SegmentationDataset
+from segapp.data.checks.audit import Audit, audit
+from segapp.data.checks.findings import Finding
+from segapp.data.dataset import Role, Sample, SegmentationDataset
 from segapp.data.packed_strings import PackedStrings
 from segapp.evaluation.evaluate import Evaluation, evaluate
-from segapp.inference.predictor import Prediction
+from segapp.inference.prediction import Prediction
 from segapp.reports.audit import write_audit
 from segapp.reports.compare import write_comparison
 from segapp.reports.results import write_results
 from segapp.reports.run import write_run_page
 from segapp.runs.history import read_run
-from tests.evaluation.test_evaluation import CONFIG
-from tests.reports.test_run_page import make_run, train_line, val_line
+from tests.evaluation.test_evaluate import CONFIG
+from tests.training_runs import make_run, train_line, val_line
 
 EVIL = "<img src=x onerror=document.attacked=1>"
 EVIL_SCRIPT = "</script><script>document.attacked=1</script>"
@@ -111,23 +112,11 @@ def make_pages(root: Path) -> dict[str, Path]:
     write_run_page(runs[0])
     write_comparison(root / "compare.html", [read_run(run) for run in runs], source)
 
-    sets = look_at(train, "train"), look_at(val, "val")
+    audited = audit(train, val)
     many = tuple(f"{EVIL} {index}" for index in range(30))
-    findings = [
-        *find(*sets),
-        Finding("warning", "long", f"{LONG} {UNBROKEN}", EVIL_SCRIPT, len(many), many, (("val", 0),)),
-    ]
-    write_audit(
-        root / "audit.html",
-        title=EVIL,
-        verdict=verdict(*sets, findings),
-        train=sets[0],
-        val=sets[1],
-        findings=findings,
-        samples=choose_pictures(*sets, findings, 6),
-        palette=voc_palette(),
-        provenance=source,
-    )
+    long = Finding("warning", "long", f"{LONG} {UNBROKEN}", EVIL_SCRIPT, len(many), many, (("val", 0),))
+    result = Audit(audited.train, audited.val, [*audited.findings, long])
+    write_audit(root, result, samples=6, provenance=source)
     return {
         "report": root / "results" / "report.html",
         "run": runs[0] / "run.html",

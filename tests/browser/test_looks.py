@@ -10,7 +10,7 @@ from playwright.sync_api import Page
 from pypdf import PdfReader
 
 from segapp.base.classes import voc_palette
-from segapp.reports.kit import css_colour
+from segapp.base.drawing import css_colour
 from tests.browser.conftest import Open
 from tests.browser.make import CLASSES
 

@@ -5,7 +5,8 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
-from segapp.evaluation.bootstrap import Areas, _resampled, miou_difference, miou_interval
+from segapp.evaluation.bootstrap import _resampled, miou_difference, miou_interval
+from segapp.evaluation.confusion import Areas
 
 Sizes = npt.NDArray[np.int64]
 

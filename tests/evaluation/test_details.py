@@ -7,7 +7,7 @@ import torch
 import segapp.evaluation.details
 from segapp.evaluation.boundary import count_boundaries
 from segapp.evaluation.components import count_components
-from segapp.evaluation.details import Counter
+from segapp.evaluation.details import DetailsAccumulator
 
 K = 3
 
@@ -27,11 +27,11 @@ def test_what_waits_is_bounded(sides: list[int], waiting: list[int], monkeypatch
     images = [rng.integers(0, K, (2, side, side)).astype(np.uint8) for side in sides]
     pairs = [(truth, prediction) for truth, prediction in images]
     seen = []
-    with Counter(K, [1, 2]) as counter:
+    with DetailsAccumulator(K, [1, 2]) as accumulator:
         for truth, prediction in pairs:
-            counter.add(truth, torch.from_numpy(prediction))
-            seen.append(len(counter._waiting))
-        counts = counter.compute()
+            accumulator.add(truth, torch.from_numpy(prediction))
+            seen.append(len(accumulator._waiting))
+        counts = accumulator.compute()
     assert seen == waiting
     assert counts is not None
     boundaries = [count_boundaries(truth, prediction, K, widths=[1, 2]) for truth, prediction in pairs]

@@ -9,7 +9,6 @@ import torch
 
 from segapp.cli import run_tool
 from segapp.evaluation.table5 import MIRRORED, SCALES, SINGLE, multiply_adds
-from segapp.models.deeplabv3plus import build_model
 from tests.networks import config
 
 Make = Callable[..., Path]
@@ -21,7 +20,7 @@ Make = Callable[..., Path]
 )
 def test_multiply_adds_are_the_papers(stride: int, setting: object, billions: float) -> None:
     with torch.device("meta"):
-        model = build_model(config(output_stride=stride), 21)
+        model = config(output_stride=stride).build(21)
     assert setting in (SINGLE, MIRRORED)
     assert multiply_adds(model, 513, setting) / 1e9 == pytest.approx(billions, rel=0.01)
 

@@ -8,24 +8,26 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torchvision.transforms.v2.functional import normalize as torchvision_normalize
+from torchvision.transforms.v2.functional import to_dtype
 
-from segapp.base.devices import to_network_input
 from segapp.base.errors import UserError
 from segapp.base.images import write_image
 from segapp.inference import geometry as module
 from segapp.inference.geometry import resize_rows
 from segapp.inference.predictor import Predictor
-from segapp.models.deeplabv3plus import build_model
-from tests.networks import randomise, small, whole
+from segapp.inference.preprocess import normalize
+from segapp.models.encoders.interface import INCEPTION, Normalization
+from tests.networks import model_of, predictor_of, randomise, small, whole
 
 CLASSES = ("background", "a", "b", "c")
 
 
 def make(canvas: int | None = 65) -> Predictor:
     torch.manual_seed(0)
-    model = build_model(small(), len(CLASSES))
+    model = small().build(len(CLASSES))
     randomise(model)
-    return Predictor(model, CLASSES, output_stride=16, inference=whole(canvas), device=torch.device("cpu"))
+    return predictor_of(model, CLASSES, whole(canvas))
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -34,7 +36,17 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 def test_network_input_is_between_minus_one_and_one() -> None:
     pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 1, 1, 3)
-    assert torch.allclose(to_network_input(pixels).flatten(), torch.tensor([-1.0, -0.6, 1.0]))
+    assert torch.allclose(normalize(pixels, INCEPTION).flatten(), torch.tensor([-1.0, -0.6, 1.0]))
+    assert torch.equal(normalize(pixels, INCEPTION).flatten(), pixels.flatten().float() * (2 / 255) - 1), "to the bit"
+
+
+def test_each_channel_is_normalised_by_its_own_mean_and_deviation() -> None:
+    """ImageNet's usual ones, which peers' weights want, beside torchvision's."""
+    usual = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    pixels = torch.from_numpy(picture(5, 7))
+    scaled = to_dtype(pixels.permute(2, 0, 1), torch.float32, scale=True)
+    expected = torchvision_normalize(scaled, list(usual.mean), list(usual.std))
+    assert torch.allclose(normalize(pixels[None], usual)[0], expected, atol=1e-6)
 
 
 @torch.inference_mode()
@@ -44,7 +56,7 @@ def test_pads_at_bottom_and_right_with_zero_and_never_resizes() -> None:
     image = picture(40, 50)
     by_hand = torch.zeros(1, 3, 65, 65)
     by_hand[0, :, :40, :50] = torch.from_numpy(image).permute(2, 0, 1) * (2 / 255) - 1
-    logits = predictor.model.eval()(by_hand)
+    logits = model_of(predictor).eval()(by_hand)
     scores = F.interpolate(logits, (65, 65), mode="bilinear", align_corners=True)[0, :, :40, :50]
     prediction = predictor.predict([image], probabilities=True)[0]
     agree = prediction.labels == scores.argmax(0)
@@ -85,7 +97,7 @@ def test_a_longer_side_is_brought_to_the_canvas_and_back(
 def test_full_takes_the_image_as_it_is() -> None:
     predictor = make(canvas=None)
     seen: list[Any] = []
-    predictor.model.register_forward_pre_hook(lambda network, args: seen.append(args[0].shape))
+    model_of(predictor).register_forward_pre_hook(lambda network, args: seen.append(args[0].shape))
     assert predictor.predict([picture(81, 100)])[0].labels.shape == (81, 100)
     assert seen == [(1, 3, 81, 113)], "each side the next k * 16 + 1"
 
@@ -140,9 +152,9 @@ def test_called_with_an_array_or_a_file(tmp_path: Path) -> None:
 
 def test_leaves_the_network_in_the_mode_it_was_in() -> None:
     predictor = make()
-    predictor.model.train()
-    before = {name: tensor.clone() for name, tensor in predictor.model.state_dict().items()}
+    model_of(predictor).train()
+    before = {name: tensor.clone() for name, tensor in model_of(predictor).state_dict().items()}
     predictor.predict([picture(40, 40)])
-    assert predictor.model.training
-    for name, tensor in predictor.model.state_dict().items():
+    assert model_of(predictor).training
+    for name, tensor in model_of(predictor).state_dict().items():
         assert torch.equal(tensor, before[name]), name

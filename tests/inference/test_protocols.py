@@ -13,18 +13,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import segapp
+from segapp.base.compose import read_config
 from segapp.base.errors import UserError
 from segapp.base.images import read_mask, write_image
-from segapp.cli import read_config, run_tool
-from segapp.commands.eval import EvalToolConfig
+from segapp.cli import run_tool
+from segapp.evaluation.config import EvalToolConfig
 from segapp.inference import geometry as scores_module
 from segapp.inference import predictor as predictor_module
 from segapp.inference.geometry import Geometry
 from segapp.inference.options import Resized, Sliding, TestTimeAugmentation, Whole
 from segapp.inference.predictor import Predictor
-from segapp.models.deeplabv3plus import DeepLabV3Plus, build_model
+from segapp.models.deeplabv3plus import DeepLabV3Plus
+from segapp.models.encoders.interface import INCEPTION
 from segapp.weights.checkpoint import CheckpointInfo, save_checkpoint
-from tests.networks import randomise, small, whole
+from tests.networks import predictor_of, randomise, runtime_of, small, whole
 
 CLASSES = ("background", "a", "b", "c")
 SCALES = (0.5, 0.75, 1, 1.25, 1.5, 1.75)
@@ -32,7 +34,7 @@ SCALES = (0.5, 0.75, 1, 1.25, 1.5, 1.75)
 
 def network(**changes: Any) -> DeepLabV3Plus:
     torch.manual_seed(0)
-    model = build_model(small(**changes), len(CLASSES))
+    model = small(**changes).build(len(CLASSES))
     randomise(model)
     model.eval()
     with torch.inference_mode():
@@ -43,7 +45,7 @@ def network(**changes: Any) -> DeepLabV3Plus:
 
 
 def make(inference: Whole | Sliding | Resized, model: DeepLabV3Plus | None = None) -> Predictor:
-    return Predictor(model or MODEL, CLASSES, output_stride=16, inference=inference, device=torch.device("cpu"))
+    return predictor_of(model or MODEL, CLASSES, inference)
 
 
 def sliding(window: int, overlap: float = 0.3333, scales: tuple[float, ...] = (1,), flip: bool = False) -> Sliding:
@@ -98,7 +100,7 @@ def in_full_precision(predictor: Predictor, image: np.ndarray, setting: TestTime
     assert canvas is not None
     logits = predictor._logits([image], (canvas, canvas), [setting])
     place = Geometry((canvas, canvas), image.shape[:2], image.shape[:2])
-    strips = place.scores([logits[view] for view in setting.views], probabilities=True)
+    strips = place.scores([logits[view] for view in setting.variants], probabilities=True)
     return torch.cat([scores for _, scores in strips], 2)[0]
 
 
@@ -116,7 +118,7 @@ def test_several_scales_are_averaged_as_the_paper_does(
     expected = plainly(model, padded(image, 65, 65), SIDES, 17 if decoder else 5, flip=True)[:, :50]
     monkeypatch.setattr(scores_module, "STRIP_PIXELS", strip_pixels)
     predictor = make(whole(65, SCALES, flip=True), model)
-    found = in_full_precision(predictor, image, predictor.inference.setting)
+    found = in_full_precision(predictor, image, predictor.inference.augmentation)
     assert torch.allclose(found, expected, atol=1e-5)
     prediction = predictor.predict([image], probabilities=True)[0]
     assert prediction.probabilities is not None
@@ -133,13 +135,11 @@ def test_the_paper_canvas_is_seen_at_the_paper_sizes() -> None:
     own = torch.zeros(1, 4, 5, 5)  # what a network says of it matters not here
 
     class Counting(torch.nn.Module):
-        decoder = object()
-
         def forward(self, images: Tensor) -> Tensor:
             seen.extend(images.shape[2:])
             return own
 
-    predictor.model = Counting()
+    runtime_of(predictor).model = Counting()
     predictor.predict([picture(20, 20)])
     assert seen == [side for side in (257, 385, 513, 641, 769, 897) for _ in range(4)]
 
@@ -160,11 +160,11 @@ def test_one_scale_alone_is_single_scale() -> None:
 def test_the_mirror_of_an_image_gives_the_mirror_of_its_labels(scales: tuple[float, ...]) -> None:
     image = picture(65, 65)
     predictor = make(whole(65, scales, flip=True))
-    there = in_full_precision(predictor, image, predictor.inference.setting)
-    back = in_full_precision(predictor, image[:, ::-1].copy(), predictor.inference.setting).flip(2)
+    there = in_full_precision(predictor, image, predictor.inference.augmentation)
+    back = in_full_precision(predictor, image[:, ::-1].copy(), predictor.inference.augmentation).flip(2)
     assert torch.allclose(there, back, atol=1e-5)
     one_way = make(whole(65, scales))
-    assert not torch.allclose(there, in_full_precision(one_way, image, one_way.inference.setting), atol=1e-3)
+    assert not torch.allclose(there, in_full_precision(one_way, image, one_way.inference.augmentation), atol=1e-3)
 
 
 @pytest.mark.slow
@@ -288,7 +288,7 @@ def test_protocols_that_differ_have_names_that_differ() -> None:
     assert make(whole(65, [1, 0.5], flip=True)).protocol == shown[6], "the order says nothing"
     assert shown[6].endswith(", scales 0.5, 1 and the mirror image, output stride 16, float32")
     halved = make(whole(65))
-    halved.precision = "bfloat16"
+    runtime_of(halved).precision = "bfloat16"
     assert halved.protocol == shown[0].replace("float32", "bfloat16")
     assert shown[7].startswith("windows of 65 x 65 at most 43 apart, ")
 
@@ -309,7 +309,7 @@ def test_choices(choice: str, kind: type, side: int | str | None) -> None:
     assert type(inference) is kind
     assert inference.side == side
     several = choice == "multi_scale"
-    assert inference.setting == TestTimeAugmentation(SCALES if several else (1,), flip=several)
+    assert inference.augmentation == TestTimeAugmentation(SCALES if several else (1,), flip=several)
     assert inference.resolved(129).side == (129 if side == "trained" else side)
 
 
@@ -342,7 +342,7 @@ def test_sides_that_cannot_be() -> None:
 def test_the_library_takes_scales_and_windows(tmp_path: Path) -> None:
     path = tmp_path / "network.safetensors"
     info = CheckpointInfo(
-        model=small(), classes=CLASSES, canvas=65, splits_seen=("shapes/train",), iteration=None, miou=None
+        network=small(), classes=CLASSES, normalization=INCEPTION, canvas=65, trained_on=("shapes/train",)
     )
     save_checkpoint(path, MODEL, info)
     image = picture(70, 90)

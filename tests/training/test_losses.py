@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
+from segapp.base.compose import compose_config, validate
 from segapp.base.config import Config
 from segapp.base.errors import UserError
 from segapp.base.paths import CONF
-from segapp.cli import compose_config, validate
 from segapp.training.losses import Loss, LossConfig
 
 K = 4

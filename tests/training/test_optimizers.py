@@ -15,11 +15,10 @@ from torch.optim.lr_scheduler import (
     PolynomialLR,
 )
 
+from segapp.base.compose import compose_config, validate
 from segapp.base.config import Config
 from segapp.base.errors import UserError
-from segapp.cli import compose_config, validate
-from segapp.models.deeplabv3plus import build_model
-from segapp.training.optimizers import AdamWConfig, OptimizerConfig, SGDConfig, build_optimizer
+from segapp.training.optimizers import AdamWConfig, OptimizerConfig, SGDConfig, build_optimizer, parameter_groups
 from segapp.training.schedules import ScheduleConfig, lr_factor
 from tests.networks import small
 
@@ -60,7 +59,7 @@ def settings(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, tu
 @pytest.mark.parametrize("config", [PAPER, adamw(lr=0.01, weight_decay=0.1, bias_lr_factor=3.0)], ids=["sgd", "adamw"])
 def test_conv_weights_decay_and_biases_run_faster(config: OptimizerConfig) -> None:
     """Depthwise weights and BN do not decay (REFERENCE, section 3)."""
-    model = build_model(small(), 3)
+    model = small().build(3)
     found = settings(model, build_optimizer(model, config))
     assert found.keys() == dict(model.named_parameters()).keys()
     for name, values in found.items():
@@ -69,8 +68,19 @@ def test_conv_weights_decay_and_biases_run_faster(config: OptimizerConfig) -> No
         assert values == pytest.approx((lr, lr, config.weight_decay if dense else 0)), name
 
 
+def test_layers_of_other_networks_decay_by_what_they_are() -> None:
+    """A fully connected layer's weight as a pointwise conv's; a depthwise conv's does not, whoever's class it is."""
+    linear, depthwise, grouped = nn.Linear(4, 3), nn.Conv2d(4, 8, 3, groups=4), nn.Conv2d(4, 4, 3, groups=2)
+    groups = parameter_groups(nn.Sequential(linear, depthwise, grouped), PAPER)
+    decayed, plain, biases = ({id(parameter) for parameter in group["params"]} for group in groups)
+    assert decayed == {id(linear.weight), id(grouped.weight)}
+    assert plain == {id(depthwise.weight)}
+    assert biases == {id(linear.bias), id(depthwise.bias), id(grouped.bias)}
+    assert [group["weight_decay"] for group in groups] == [PAPER.weight_decay, 0, 0]
+
+
 def test_frozen_parameters_are_left_out() -> None:
-    model = build_model(small(), 3)
+    model = small().build(3)
     model.encoder.requires_grad_(False)
     found = settings(model, build_optimizer(model, PAPER))
     assert found.keys() == {name for name in dict(model.named_parameters()) if not name.startswith("encoder.")}
@@ -79,7 +89,7 @@ def test_frozen_parameters_are_left_out() -> None:
 
 @pytest.mark.parametrize("config", [PAPER, adamw()], ids=["sgd", "adamw"])
 def test_the_base_rate_survives_a_schedule_and_a_file(config: OptimizerConfig) -> None:
-    model = build_model(small(), 3)
+    model = small().build(3)
     optimizer, other = build_optimizer(model, config), build_optimizer(model, config)
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * 0.5

@@ -12,22 +12,22 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from segapp.base.classes import IGNORE_INDEX, voc_palette
+from segapp.base.compose import read_config
 from segapp.base.config import save_config
-from segapp.base.devices import to_network_input
 from segapp.base.distributed import ALONE
 from segapp.base.errors import UserError
 from segapp.base.images import write_mask
-from segapp.cli import read_config
 from segapp.commands.resumable import read_resumable
-from segapp.commands.train import RESUME_MAY_CHANGE
 from segapp.data.loading.crops import training_batches
-from segapp.models.deeplabv3plus import build_model
-from segapp.models.layers import ConvBN, freeze_bn
-from segapp.runs.layout import checkpoint_folders
-from segapp.training.config import TrainConfig
+from segapp.inference.preprocess import normalize
+from segapp.models.encoders.interface import INCEPTION
+from segapp.models.layers import ConvBN
+from segapp.models.surgery import freeze_bn
+from segapp.runs.layout import CONFIG, checkpoint_folders
+from segapp.training.config import RESUME_MAY_CHANGE, TrainConfig
 from segapp.training.losses import Loss
 from segapp.training.setup import read_data, training_stream
-from segapp.training.step import Part, TrainStep
+from segapp.training.step import MicroBatch, TrainStep
 from segapp.training.trainer import train
 from segapp.weights.checkpoint import load_model, read_network_info
 from tests.networks import randomise
@@ -77,7 +77,7 @@ def read_train_config(overrides: list[str]) -> TrainConfig:
 
 
 def test_resume_keeps_the_runs_config(tmp_path: Path) -> None:
-    save_config(tmp_path, tiny(tmp_path / "data"))
+    save_config(tmp_path / CONFIG, tiny(tmp_path / "data"))
     assert read_train_config([f"resume={tmp_path}", "device=cpu", "log_every=7"]).log_every == 7
     with pytest.raises(UserError, match="iterations=9: a resumed run keeps its config"):
         read_train_config([f"resume={tmp_path}", "iterations=9"])
@@ -100,13 +100,13 @@ def test_checkpoint_initialises_and_remembers_what_was_seen(tmp_path: Path) -> N
     train(tiny(tmp_path / "data", "iterations=1"), first)
     train(tiny(tmp_path / "data", "iterations=1", f"checkpoint={first}", "optimizer.lr=1e-30", "seed=5"), second)
     info = read_network_info(second / "best.safetensors")
-    assert info.splits_seen == ("shapes train",)
+    assert info.trained_on == ("shapes train",)
     assert info.canvas == 65
     resumed = tiny(tmp_path / "data", "iterations=1", "optimizer.lr=1e-30", f"checkpoint={first}", f"resume={second}")
     last = checkpoint_folders(second)[-1] / "weights.safetensors"
-    save_file(load_file(last), last, info.model_copy(update={"splits_seen": ("coco",)}).as_metadata())
+    save_file(load_file(last), last, info.model_copy(update={"trained_on": ("coco",)}).as_metadata())
     train(resumed.model_copy(update={"iterations": 2}), second)
-    assert run_info(second).splits_seen == ("coco", "shapes train")
+    assert run_info(second).trained_on == ("coco", "shapes train")
     a, b = weights(first), weights(second)
     assert torch.allclose(a["logits.weight"], b["logits.weight"])
     with pytest.raises(UserError, match="another architecture"):
@@ -164,7 +164,7 @@ def test_a_validation_set_of_nothing_but_void_has_no_miou(tmp_path: Path) -> Non
     evaluation = train(config, tmp_path)
     assert evaluation is not None
     assert math.isnan(evaluation.scores.miou)
-    assert read_network_info(tmp_path / "best.safetensors").miou is None
+    assert read_network_info(tmp_path / "best.safetensors").scores == {}
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [record["miou"] for record in records if "miou" in record] == [None, None]
 
@@ -174,7 +174,7 @@ def test_without_validation_the_last_weights_are_what_the_run_gives(tmp_path: Pa
     assert train(tiny(tmp_path / "data", "iterations=2", "validate_every=null", "data.val=1"), tmp_path) is None
     assert not (tmp_path / "best.safetensors").exists()
     assert run_info(tmp_path).iteration == 2
-    assert run_info(tmp_path).miou is None
+    assert run_info(tmp_path).scores == {}
 
 
 @pytest.mark.slow
@@ -186,7 +186,7 @@ def test_the_last_checkpoints_and_the_best_are_kept(tmp_path: Path) -> None:
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     scored = {record["iteration"]: record["miou"] for record in records if "miou" in record}
     best = read_network_info(tmp_path / "best.safetensors")
-    assert best.miou == max(scored.values()) == scored[best.iteration or 0]
+    assert best.scores["miou"] == max(scored.values()) == scored[best.iteration or 0]
 
 
 @pytest.mark.slow
@@ -194,7 +194,7 @@ def test_the_last_checkpoints_and_the_best_are_kept(tmp_path: Path) -> None:
     "options",
     [
         ["workers=2"],
-        ["model.activation_checkpointing=true"],
+        ["activation_checkpointing=true"],
         ["data.cache=memory"],
         ["deterministic=true"],
     ],
@@ -217,7 +217,7 @@ def first_losses(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
     return found
 
 
-def updated(parts: list[Part], *options: str) -> tuple[dict[str, Tensor], TrainStep]:
+def updated(parts: list[MicroBatch], *options: str) -> tuple[dict[str, Tensor], TrainStep]:
     """A network after one update by a batch in these parts; BN frozen and no dropout, unless the options say else."""
     config = tiny(
         Path("unused"),
@@ -229,12 +229,12 @@ def updated(parts: list[Part], *options: str) -> tuple[dict[str, Tensor], TrainS
         *options,
     )
     torch.manual_seed(0)
-    model = build_model(config.model, 7)
+    model = config.model.build(7)
     randomise(model)
     if config.batch_norm == "frozen":
         freeze_bn(model)
     model.train()
-    updater = TrainStep(model, config, Loss(config.loss), device=torch.device("cpu"), processes=ALONE)
+    updater = TrainStep(model, config, Loss(config.loss), INCEPTION, device=torch.device("cpu"), processes=ALONE)
     updater(1, parts)
     return {name: each.detach() for name, each in model.state_dict().items()}, updater
 
@@ -261,18 +261,18 @@ def test_a_batch_in_parts_gives_the_update_of_the_whole(loss: str) -> None:
         if each.is_floating_point():
             moved = (each - start[name]).abs().max()
             assert (divided[name] - each).abs().max() <= 2e-4 * moved + 1e-7, name
-    assert updater.figures()["loss"] == pytest.approx(other.figures()["loss"], rel=1e-5)
-    assert updater.figures()["grad_norm"] == pytest.approx(other.figures()["grad_norm"], rel=1e-4)
-    means = [updated([part], f"loss={loss}")[1].figures()["loss"] for part in parts]
-    assert abs(sum(means) / 4 - updater.figures()["loss"]) > 1e-3, "a mean of means would be another figure"
+    assert updater.metrics()["loss"] == pytest.approx(other.metrics()["loss"], rel=1e-5)
+    assert updater.metrics()["grad_norm"] == pytest.approx(other.metrics()["grad_norm"], rel=1e-4)
+    means = [updated([part], f"loss={loss}")[1].metrics()["loss"] for part in parts]
+    assert abs(sum(means) / 4 - updater.metrics()["loss"]) > 1e-3, "a mean of means would be another figure"
 
 
 def test_a_batch_without_a_valid_pixel_is_counted_and_moves_nothing_but_what_decays() -> None:
     images, labels = batch_of_uneven_images(4)
     after, updater = updated([(images, torch.full_like(labels, IGNORE_INDEX))], "optimizer.weight_decay=0")
-    assert updater.figures() == {"loss": 0, "lr": 1, "void_batches": 1}
+    assert updater.metrics() == {"loss": 0, "lr": 1, "void_batches": 1}
     labelled, other = updated([(images, labels)], "optimizer.lr=1e-30")
-    assert other.figures()["void_batches"] == 0
+    assert other.metrics()["void_batches"] == 0
     for name, each in after.items():
         assert torch.allclose(each, labelled[name], rtol=0, atol=1e-20), name
 
@@ -286,7 +286,7 @@ def test_gradients_are_clipped_to_the_norm() -> None:
         after, updater = updated([batch], f"optimizer.clip_norm={bound}", *plain)
         steps = [(after[name] - start[name]).square().sum() for name in start if after[name].is_floating_point()]
         norm = torch.stack(steps).sum().sqrt().item()
-        assert norm == pytest.approx(min(bound, updater.figures()["grad_norm"]), rel=1e-3)
+        assert norm == pytest.approx(min(bound, updater.metrics()["grad_norm"]), rel=1e-3)
 
 
 def test_frozen_statistics_do_not_move_and_train_cannot_thaw_them() -> None:
@@ -325,7 +325,7 @@ def test_the_average_is_scored_saved_and_the_better_one_is_the_best(tmp_path: Pa
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     scored = [(record["miou"], record["ema_miou"]) for record in records if "miou" in record]
     assert len(scored) == 2
-    assert read_network_info(tmp_path / "best.safetensors").miou == max(map(max, scored))
+    assert read_network_info(tmp_path / "best.safetensors").scores["miou"] == max(map(max, scored))
     averaged = load_file(checkpoint_folders(tmp_path)[-1] / "averaged.safetensors")
     assert not torch.equal(averaged["logits.weight"], weights(tmp_path)["logits.weight"])
 
@@ -338,10 +338,10 @@ def test_recomputed_statistics_are_the_plain_mean(tmp_path: Path) -> None:
     model, _ = load_model(tmp_path / "best.safetensors")
     stream = training_stream(config, read_data(config))
     means, variances = [], []
-    first = model.encoder.stem[0]
+    first = model.encoder.get_submodule("stem.0")
     assert isinstance(first, ConvBN)
     for images, _ in training_batches(stream, start=1, stop=4, batch_size=8, workers=0, pin_memory=False):
-        seen = first.conv(to_network_input(images))
+        seen = first.conv(normalize(images, INCEPTION))
         means.append(seen.mean((0, 2, 3)))
         variances.append(seen.var((0, 2, 3)))
     assert torch.allclose(first.bn.running_mean, torch.stack(means).mean(0), atol=1e-5)  # type: ignore[arg-type]

@@ -19,7 +19,6 @@ import segapp
 from segapp.base.errors import UserError
 from segapp.base.paths import runs_folder
 from segapp.data.formats.shapes import SHAPES_CLASSES
-from segapp.models.deeplabv3plus import build_model
 from segapp.weights.checkpoint import load_model, read_info, read_weights
 from segapp.weights.find import find_checkpoint
 from tests.networks import small
@@ -44,15 +43,15 @@ def test_round_trip(make_checkpoint: Make) -> None:
     assert model.state_dict().keys() == saved.keys()
     assert all(torch.equal(tensor, saved[name]) for name, tensor in model.state_dict().items())
     assert info.classes == SHAPES_CLASSES
-    assert info.model == small()
+    assert info.network == small()
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_at_another_output_stride(make_checkpoint: Make) -> None:
     model, info = load_model(make_checkpoint(), output_stride=8)
-    assert info.model.output_stride == 8
+    assert info.network == small(output_stride=8)
     with torch.inference_mode():
-        assert model.encoder(torch.zeros(1, 3, 65, 65))[1].shape[2:] == (9, 9)
+        assert model.encoder(torch.zeros(1, 3, 65, 65))[-1].shape[2:] == (9, 9)
 
 
 def test_library_in_three_lines(make_checkpoint: Make) -> None:
@@ -106,11 +105,14 @@ def huge(path: Path) -> None:
         (lambda path: torch.save({"state_dict": {}}, path), "no checkpoint, or a damaged one"),
         (lambda path: save_file(load_file(path), path), "not written by segapp"),
         (lambda path: rewrite(path, lambda d: d.update(classes=["one"])), "1 classes"),
-        (lambda path: rewrite(path, lambda d: d["model"].update(builder="os.system")), "description is damaged"),
-        (lambda path: rewrite(path, lambda d: d["model"]["encoder"].update(width=1e9)), "description is damaged"),
+        (lambda path: rewrite(path, lambda d: d["network"].update(builder="os.system")), "description is damaged"),
+        (lambda path: rewrite(path, lambda d: d["network"]["encoder"].update(width=1e9)), "description is damaged"),
         (lambda path: rewrite(path, lambda d: d["classes"].append("more")), "another number of classes: logits"),
-        (lambda path: rewrite(path, lambda d: d["model"]["encoder"].update(width=4.0)), "another architecture"),
-        (lambda path: rewrite(path, lambda d: d["model"].update(decoder=None)), "another architecture: it also holds"),
+        (lambda path: rewrite(path, lambda d: d["network"]["encoder"].update(width=4.0)), "another architecture"),
+        (
+            lambda path: rewrite(path, lambda d: d["network"].update(decoder=None)),
+            "another architecture: it also holds",
+        ),
         (lambda path: rewrite(path, tensors={"x": torch.zeros(1)}), "another architecture: it lacks"),
     ],
 )
@@ -143,4 +145,4 @@ def test_weights_for_another_network_name_the_tensor(make_checkpoint: Make) -> N
     path = make_checkpoint()
     read_info(path)
     with pytest.raises(UserError, match=r"number of classes: logits\.weight is 7x16x1x1, 3x16x1x1 is needed"):
-        read_weights(path, build_model(small(), 3).state_dict())
+        read_weights(path, small().build(3).state_dict())

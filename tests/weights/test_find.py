@@ -15,15 +15,17 @@ from safetensors.torch import load_file
 from segapp.base import download
 from segapp.base.cache import cache_folder
 from segapp.base.classes import VOC_CLASSES
+from segapp.base.compose import read_config
 from segapp.base.errors import UserError
-from segapp.cli import read_config, run_tool
+from segapp.cli import run_tool
 from segapp.data.checks.splits import overlapping
 from segapp.data.formats.shapes import SHAPES_CLASSES
-from segapp.models.deeplabv3plus import build_encoder, build_model
+from segapp.models.classifier import ClassifierConfig
+from segapp.models.encoders.interface import INCEPTION
 from segapp.training.config import TrainConfig
 from segapp.training.trainer import train
 from segapp.weights.checkpoint import (
-    EncoderInfo,
+    CheckpointInfo,
     read_info,
     read_network_info,
     start_encoder_from,
@@ -87,8 +89,8 @@ def test_a_name_is_fetched_once_and_converted(requests: list[str], caplog: pytes
     with caplog.at_level(logging.INFO):
         path = find_weights(NAME)
     info = read_info(path)
-    assert isinstance(info, EncoderInfo)
-    assert (info.encoder.name, info.splits_seen) == ("xception41", ("imagenet",))
+    assert isinstance(info, CheckpointInfo)
+    assert (info.network.encoder.name, info.trained_on) == ("xception41", ("imagenet",))
     assert info.source is not None
     assert info.source.address == ZOO[NAME].url
     assert info.source.sha256 in caplog.text, "the checksum of a file first seen is told"
@@ -120,7 +122,7 @@ def test_a_file_put_by_hand_is_taken_and_stays(served: Path) -> None:
         find_weights(NAME, offline=True)
     message = str(caught.value)
     place = cache_folder() / "downloads" / NAME / served.name
-    for part in ("offline=true", ZOO[NAME].url, str(place), "model.encoder.weights=null"):
+    for part in ("offline=true", ZOO[NAME].url, str(place), "encoder_weights=null"):
         assert part in message
     place.parent.mkdir(parents=True)
     place.write_bytes(served.read_bytes())
@@ -186,32 +188,45 @@ def test_a_bad_first_download_does_not_stand_in_the_way(
     finally:
         served.write_bytes(good)
     (cache_folder() / "downloads" / NAME / served.name).unlink()
-    assert isinstance(read_info(find_weights(NAME)), EncoderInfo)
+    assert isinstance(read_info(find_weights(NAME)), CheckpointInfo)
 
 
 @pytest.mark.network
 def test_what_cannot_fit_is_told_before_a_download(requests: list[str]) -> None:
-    with pytest.raises(UserError, match=r"is an encoder alone; .* model\.encoder\.weights=xception41_imagenet"):
+    with pytest.raises(UserError, match=r"is an encoder alone; .* encoder_weights=xception41_imagenet"):
         find_checkpoint(NAME)
-    for encoder in (small(encoder__weights=NAME).encoder, config(encoder__weights=NAME).encoder):
+    for encoder in (small().encoder, config().encoder):
         with pytest.raises(UserError, match=r"is not for xception\d\d of width"):
-            find_encoder(encoder)
+            find_encoder(NAME, encoder)
+    with pytest.raises(UserError, match="xception41_imagenet is not for xception41 of width"):
+        find_encoder("auto", small().encoder)
     assert not requests
-    fits = config(encoder__name="xception41", encoder__weights=NAME).encoder
-    assert find_encoder(fits) is not None
+    fits = config(encoder__name="xception41").encoder
+    assert find_encoder(NAME, fits) == find_encoder("auto", fits)
+
+
+def test_weights_are_of_the_encoder_they_name_not_of_one_whose_name_begins_alike() -> None:
+    """An encoder named "xception" would take xception65's by its first letters."""
+    for name in ("xception", "xception6", "xception655"):
+        other = config().encoder.model_copy(update={"name": name})
+        with pytest.raises(UserError, match=f"xception65_imagenet is not for {name} of width 1"):
+            find_encoder("xception65_imagenet", other)
+        with pytest.raises(UserError, match=f"none are published for {name}"):
+            find_encoder("auto", other)
 
 
 def encoder_file(path: Path) -> Path:
     """A narrow encoder's weights, all of them 0.5."""
-    encoder = build_encoder(small().encoder)
+    encoder = small().encoder.build(32)
     weights = {name: torch.full_like(tensor, 0.5) for name, tensor in encoder.state_dict().items()}
-    info = EncoderInfo(encoder=small().encoder, classes=(), splits_seen=("imagenet",), source=None)
-    write_weights(path, weights, {"segapp": info.model_dump_json()})
+    network = ClassifierConfig(encoder=small().encoder)
+    info = CheckpointInfo(network=network, classes=(), normalization=INCEPTION, trained_on=("imagenet",))
+    write_weights(path, weights, info.as_metadata())
     return path
 
 
 def test_an_encoder_starts_from_an_encoder_or_a_network(make_checkpoint: Make, tmp_path: Path) -> None:
-    encoder = build_encoder(small().encoder)
+    encoder = small().encoder.build(32)
     start_encoder_from(encoder_file(tmp_path / "encoder.safetensors"), encoder)
     assert all((tensor == 0.5).all() for tensor in encoder.state_dict().values() if tensor.is_floating_point())
     network = make_checkpoint()
@@ -222,11 +237,11 @@ def test_an_encoder_starts_from_an_encoder_or_a_network(make_checkpoint: Make, t
 
 def test_another_encoder_is_refused(tmp_path: Path) -> None:
     path = encoder_file(tmp_path / "encoder.safetensors")
-    wide = build_encoder(small(encoder__width=0.25).encoder)
-    wrong = r"stem\.1\.conv\.weight is 8x8x3x3, .*of width 0\.125; .*model\.encoder\.weights .*null"
+    wide = small(encoder__width=0.25).encoder.build(32)
+    wrong = r"stem\.1\.conv\.weight is 8x8x3x3, .*of width 0\.125; .*encoder_weights .*null"
     with pytest.raises(UserError, match=wrong):
         start_encoder_from(path, wide)
-    longer = build_encoder(small(encoder__name="xception65").encoder)
+    longer = small(encoder__name="xception65").encoder.build(32)
     with pytest.raises(UserError, match=r"lacks blocks\.13\."):
         start_encoder_from(path, longer)
 
@@ -234,7 +249,7 @@ def test_another_encoder_is_refused(tmp_path: Path) -> None:
 def test_other_classes_get_a_new_logits_layer_and_all_else_is_loaded(make_checkpoint: Make) -> None:
     path = make_checkpoint()
     saved = load_file(path)
-    model = build_model(small(), 3)
+    model = small().build(3)
     before = model.logits.weight.clone()
     info, remark = start_from(path, model, ("background", "cat", "dog"))
     assert info.classes == SHAPES_CLASSES
@@ -244,7 +259,7 @@ def test_other_classes_get_a_new_logits_layer_and_all_else_is_loaded(make_checkp
     for name, tensor in model.state_dict().items():
         assert name.startswith("logits.") or torch.equal(tensor, saved[name]), name
 
-    model = build_model(small(), 7)
+    model = small().build(7)
     assert start_from(path, model, SHAPES_CLASSES)[1] is None
     assert torch.equal(model.logits.weight, saved["logits.weight"])
     remark = start_from(path, model, ("other", *SHAPES_CLASSES[1:]))[1]
@@ -254,9 +269,9 @@ def test_other_classes_get_a_new_logits_layer_and_all_else_is_loaded(make_checkp
 
 def test_all_but_the_logits_stays_strict(make_checkpoint: Make) -> None:
     with pytest.raises(UserError, match=r"decoder.*16.*is needed"):
-        start_from(make_checkpoint(), build_model(small(decoder__channels=24), 3), ("a", "b", "c"))
+        start_from(make_checkpoint(), small(decoder__channels=24).build(3), ("a", "b", "c"))
     with pytest.raises(UserError, match="also holds decoder"):
-        start_from(make_checkpoint(), build_model(small(decoder=None), 3), ("a", "b", "c"))
+        start_from(make_checkpoint(), small(decoder=None).build(3), ("a", "b", "c"))
 
 
 def run(tmp_path: Path, *more: str) -> Path:
@@ -270,11 +285,11 @@ def run(tmp_path: Path, *more: str) -> Path:
 @pytest.mark.slow
 def test_training_starts_from_an_encoder_and_says_so(tmp_path: Path) -> None:
     path = encoder_file(tmp_path / "encoder.safetensors")
-    output = run(tmp_path, f"model.encoder.weights={path}", "optimizer.lr=1e-30", "model.bn_momentum=1e-9")
+    output = run(tmp_path, f"encoder_weights={path}", "optimizer.lr=1e-30", "bn_momentum=1e-9")
     assert f"starting from {path}: encoder xception41 trained on imagenet" in (output / "log.txt").read_text()
     info = read_network_info(output / "best.safetensors")
-    assert info.splits_seen == ("imagenet", "shapes train"), "oldest first"
-    assert info.model.encoder.weights is None, "a choice of training, not of the network"
+    assert info.trained_on == ("imagenet", "shapes train"), "oldest first"
+    assert "weights" not in info.network.encoder.model_dump(), "a choice of training, not of the network"
     weights = load_file(output / "best.safetensors")
     assert (weights["encoder.stem.0.conv.weight"] - 0.5).abs().max() < 1e-6
 
@@ -287,7 +302,7 @@ def test_a_whole_network_goes_before_the_encoders_weights(make_checkpoint: Make,
         tmp_path,
         f"checkpoint={path}",
         "model.decoder.low_level_channels=8",
-        "model.encoder.weights=xception41_imagenet",
+        "encoder_weights=xception41_imagenet",
         "offline=true",
     )
     log = (output / "log.txt").read_text()

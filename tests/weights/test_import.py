@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import shutil
 import tarfile
 import zipfile
@@ -19,11 +18,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from segapp.base.classes import VOC_CLASSES
+from segapp.base.compose import read_config
 from segapp.base.errors import UserError
 from segapp.cli import run_tool
-from segapp.models.deeplabv3plus import ModelConfig, build_model
-from segapp.weights.checkpoint import CheckpointInfo, EncoderInfo, load_model, read_info
-from segapp.weights.sources.convert import WeightsMetadata, _iteration, convert, from_tensorflow
+from segapp.evaluation.config import EvalToolConfig
+from segapp.training.config import TrainConfig
+from segapp.weights.checkpoint import CheckpointInfo, load_model, read_info
+from segapp.weights.sources.common import WeightsMetadata
+from segapp.weights.sources.convert import convert
+from segapp.weights.sources.tensorflow import _iteration
+from segapp.weights.sources.tensorflow import read as from_tensorflow
 from segapp.weights.sources.tensorflow_checkpoint import TFCheckpoint
 from segapp.weights.sources.tensorflow_names import tf_name, tf_places
 from segapp.weights.zoo import ZOO
@@ -53,7 +57,7 @@ def test_names_and_shapes_are_those_of_the_released_graph(
     changes = {"encoder__name": encoder, "aspp__image_pooling": pooling} | ({} if decoder else {"decoder": None})
     settings = config(**changes)
     with torch.device("meta"):
-        state = build_model(settings, classes).state_dict()
+        state = settings.build(classes).state_dict()
     places = tf_places(settings)
     mapped = {}
     for name, tensor in state.items():
@@ -108,7 +112,7 @@ def test_logits_are_those_of_tensorflows_own_ops(imported: Path, fixture: str, o
     with np.load(FIXTURES / f"{fixture}.npz") as file:
         wanted, size = file[f"os{output_stride}"], file["size"]
     model, info = load_model(imported, output_stride)
-    assert info.model.output_stride == output_stride
+    assert info.network.model_dump()["output_stride"] == output_stride
     x = torch.from_numpy(image(*size)).permute(2, 0, 1)[None] * (2 / 255) - 1
     with torch.inference_mode():
         logits = model(x)[0].permute(1, 2, 0).numpy()
@@ -124,11 +128,11 @@ def test_the_other_encoders_logits_too(encoder: str, tmp_path: Path) -> None:
     write_bundle(tmp_path / "model.ckpt", variables(VARIANTS[encoder], 21), values)
     info, weights = from_tensorflow(tmp_path / "model.ckpt", NOTHING)
     assert isinstance(info, CheckpointInfo)
-    assert info.model == config(encoder__name=encoder, encoder__weights=None)
+    assert info.network == config(encoder__name=encoder)
     with np.load(FIXTURES / f"logits_{encoder[-2:]}.npz") as file:
         for output_stride in (16, 8):
             with torch.device("meta"):
-                model = build_model(info.model.model_copy(update={"output_stride": output_stride}), 21)
+                model = info.network.model_copy(update={"output_stride": output_stride}).build(21)
             model.load_state_dict(weights, assign=True)
             x = torch.from_numpy(image(*file["size"])).permute(2, 0, 1)[None] * (2 / 255) - 1
             with torch.inference_mode():
@@ -142,7 +146,7 @@ def test_the_file_describes_itself(imported: Path, released: Path) -> None:
     info = read_info(imported)
     assert isinstance(info, CheckpointInfo)
     assert info.classes == VOC_CLASSES
-    assert (info.model, info.canvas, info.iteration) == (config(encoder__weights=None), 513, 7)
+    assert (info.network, info.canvas, info.iteration) == (config(), 513, 7)
     assert info.source is not None
     content = Path(f"{released}.index").read_bytes() + Path(f"{released}.data-00000-of-00001").read_bytes()
     assert info.source.sha256 == hashlib.sha256(content).hexdigest()
@@ -205,12 +209,13 @@ def test_an_imagenet_classifier_without_its_background(tmp_path: Path) -> None:
     """1001 outputs become timm's 1000, and timm loads the file strictly."""
     write_bundle(tmp_path / "model.ckpt", classifier_variables("xception_41"), fast)
     out = tmp_path / "x.safetensors"
-    arguments = [str(tmp_path / "model.ckpt"), f"output={out}", "splits_seen=[imagenet]", "licence=MIT"]
+    arguments = [str(tmp_path / "model.ckpt"), f"output={out}", "trained_on=[imagenet]", "licence=MIT"]
     assert run_tool("import_weights", arguments) == 0
     info = read_info(out)
-    assert isinstance(info, EncoderInfo)
-    assert info.encoder.name == "xception41"
-    assert info.splits_seen == ("imagenet",)
+    assert isinstance(info, CheckpointInfo)
+    assert info.network.encoder.name == "xception41"
+    assert not info.is_segmentation
+    assert info.trained_on == ("imagenet",)
     assert len(info.classes) == 1000
     assert info.classes[0] == "tench"
     assert info.source is not None
@@ -221,7 +226,7 @@ def test_an_imagenet_classifier_without_its_background(tmp_path: Path) -> None:
     weights, biases = fast("", (1, 1, 2048, 1001)), fast("", (1001,))
     assert np.array_equal(state["head.fc.weight"].numpy(), weights[0, 0].T[1:])
     assert np.array_equal(state["head.fc.bias"].numpy(), biases[1:])
-    with pytest.raises(UserError, match=r"holds an encoder alone; .*model\.encoder\.weights="):
+    with pytest.raises(UserError, match=r"holds an encoder alone; .*encoder_weights="):
         load_model(out)
 
 
@@ -231,7 +236,7 @@ def test_an_encoder_without_classifier_and_a_network_without_logits(tmp_path: Pa
     shapes = {name: shape for name, shape in classifier_variables("xception_41").items() if "logits" not in name}
     write_bundle(tmp_path / "a", shapes, fast)
     info, weights = from_tensorflow(tmp_path / "a", NOTHING)
-    assert isinstance(info, EncoderInfo)
+    assert isinstance(info, CheckpointInfo)
     assert info.classes == ()
     assert not any(name.startswith("head.") for name in weights)
 
@@ -285,10 +290,10 @@ def test_an_archive_is_known_by_its_name(small_archive: Path, tmp_path: Path) ->
     out = tmp_path / "out" / "x.safetensors"
     assert run_tool("import_weights", [str(small_archive), f"output={out}"]) == 0
     info = read_info(out)
-    assert isinstance(info, EncoderInfo)
+    assert isinstance(info, CheckpointInfo)
     assert info.source is not None
     entry = ZOO["xception41_imagenet"]
-    assert (info.source.address, info.source.licence, info.splits_seen) == (entry.url, "Apache-2.0", ("imagenet",))
+    assert (info.source.address, info.source.licence, info.trained_on) == (entry.url, "Apache-2.0", ("imagenet",))
     assert info.source.sha256 == hashlib.sha256(small_archive.read_bytes()).hexdigest()
     assert [path.name for path in out.parent.iterdir()] == ["x.safetensors"], "nothing unpacked is left"
 
@@ -329,8 +334,8 @@ def test_timm_to_ours_to_timm_is_the_same_bits(name: str, suffix: str, tmp_path:
     assert run_tool("import_weights", [str(theirs), f"output={ours}"]) == 0
     assert run_tool("import_weights", [str(ours), f"output={back}", "format=timm"]) == 0
     info = read_info(ours)
-    assert isinstance(info, EncoderInfo)
-    assert (info.encoder.name, len(info.classes)) == (name, 1000)
+    assert isinstance(info, CheckpointInfo)
+    assert (info.network.encoder.name, len(info.classes)) == (name, 1000)
     returned = load_file(back)
     assert returned.keys() == state.keys()
     for key, tensor in state.items():
@@ -348,7 +353,7 @@ def test_timm_computes_the_same_with_the_encoder_of_a_network(imported: Path, tm
     x = torch.rand(1, 3, 65, 65) * 2 - 1
     with torch.inference_mode():
         wanted = theirs(x)
-        assert (ours.encoder(x)[1] - wanted).abs().max() < 1e-4 * wanted.abs().max()
+        assert (ours.encoder(x)[-1] - wanted).abs().max() < 1e-4 * wanted.abs().max()
 
 
 def without(state: dict[str, Tensor], key: str) -> dict[str, Tensor]:
@@ -363,7 +368,7 @@ def without(state: dict[str, Tensor], key: str) -> dict[str, Tensor]:
         (lambda state: state | {"more": torch.zeros(1)}, "also holds more"),
         (lambda state: state | {"stem.0.bn.bias": torch.zeros(8)}, "stem.0.bn.bias is 8, 32 is needed"),
         (lambda state: state | {"head.fc.bias": torch.zeros(8)}, "head.fc.bias is 8, 1000 is needed"),
-        (lambda state: {"a": torch.zeros(1)}, "no xception41, 65 or 71 of timm's: it has 0 blocks"),
+        (lambda state: {"a": torch.zeros(1)}, "no xception41, 65 or 71 of timm's: it has none of their tensors"),
     ],
 )
 def test_timm_strict_both_ways(
@@ -471,7 +476,8 @@ def test_what_is_said_of_foreign_weights(tmp_path: Path, capsys: Capture) -> Non
     assert run_tool("import_weights", [*arguments, "output_stride=8"]) == 0
     info = read_info(out)
     assert isinstance(info, CheckpointInfo)
-    assert (info.classes, info.canvas, info.model.output_stride) == (("background", "cup", "spoon"), None, 8)
+    assert (info.classes, info.canvas) == (("background", "cup", "spoon"), None)
+    assert info.network.model_dump()["output_stride"] == 8
     (tmp_path / "classes.yaml").write_text("[background, cup]")
     assert run_tool("import_weights", arguments) == 2
     assert "its logits are for 3 classes; 2 names were given" in capsys.readouterr().err
@@ -620,9 +626,7 @@ def test_the_catalogue_agrees_with_timm() -> None:
 
 def test_every_default_is_in_the_catalogue() -> None:
     for name in ("xception41", "xception65", "xception71"):
-        suffix = "" if name == "xception65" else name[-2:]
-        path = Path(__file__).parent.parent.parent / "conf" / "model" / f"deeplabv3plus_xception{suffix}.yaml"
-        assert f"weights: {name}_imagenet" in path.read_text()
-        assert ZOO[f"{name}_imagenet"].kind == "encoder"
-    assert isinstance(config(), ModelConfig)
-    assert json.loads(config().model_dump_json())["encoder"]["weights"] == "xception65_imagenet"
+        of_it = [zoo for zoo, entry in ZOO.items() if (entry.kind, entry.encoder) == ("encoder", name)]
+        assert of_it[0] == f"{name}_imagenet", "what encoder_weights=auto takes"
+    assert read_config("train", [], TrainConfig).encoder_weights == "auto"
+    assert ZOO[read_config("eval", [], EvalToolConfig).checkpoint].kind == "network"

@@ -1,4 +1,4 @@
-"""One look at every label before training starts."""
+"""The label scan: counts every mask's pixels by value before training starts, and caches the counts."""
 
 import hashlib
 import logging
@@ -107,12 +107,12 @@ def count_labels(dataset: SegmentationDataset) -> LabelScan:
     return LabelScan(counts.clip(min=0, out=counts), problems)
 
 
-def masks_of(dataset: SegmentationDataset) -> Sequence[Path]:
+def masks_of(dataset: SegmentationDataset, problem: str = "its images have no masks") -> Sequence[Path]:
     """Raises:
-    UserError: there are none.
+    UserError: there are none; `problem` says so.
     """
     if dataset.masks is None:
-        raise UserError(f"{dataset.name}: its images have no masks")
+        raise UserError(f"{dataset.name}: {problem}")
     return dataset.masks
 
 

@@ -1,38 +1,30 @@
-"""classes.yaml: the class names, and what a mask's values or colours mean."""
+"""Reads classes.yaml: the class names, what a mask's values or colours mean, and which class is background."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
-import cv2
-import numpy as np
-import numpy.typing as npt
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError
 
-from segapp.base.classes import IGNORE_INDEX
+from segapp.base.classes import IGNORE_INDEX, background_of
 from segapp.base.config import Config
 from segapp.base.errors import UserError
-from segapp.base.images import read_colours, read_mask
-from segapp.data.checks.diagnosis import diagnose_colour, diagnose_values, is_lossy
 from segapp.data.dataset import Array, Indexed
+from segapp.data.formats.label_readers import UNLISTED, ByColour, ByValue
 
-UNLISTED = 254
-"""In look-up tables: what is neither a class's nor ignored. No class has this index where a table is used."""
-
-
-class UnlistedError(UserError):
-    """A mask holds a value or a colour that the file of classes does not name."""
+ReadLabel = Callable[[Path], Array]
+"""A mask's file to class indices and 255, H x W uint8."""
 
 
 @dataclass(frozen=True)
 class Classes:
-    """`names` by index; `read_label` takes a mask's file to class indices and 255, H x W uint8."""
+    """What a file of classes says: `names` by index; for the others, see `SegmentationDataset`."""
 
     names: tuple[str, ...]
-    read_label: Callable[[Path], Array]
+    read_label: ReadLabel
+    background: int | None
 
 
 Value = Annotated[int, Field(strict=True, ge=0, le=255)]
@@ -51,6 +43,7 @@ Colours = Annotated[tuple[Colour, ...], BeforeValidator(_colours)]
 
 class _Kind(Config):
     others: str | None = None
+    background: str | None = None
 
 
 class _ByIndex(_Kind):
@@ -75,93 +68,12 @@ KINDS: dict[str, type[_ByIndex | _ByValue | _ByColour]] = {
 }
 
 
-@dataclass(frozen=True)
-class ByValue:
-    """Reads masks, grey or palette pictures, whose values mean classes.
-
-    classes: each class's values, by index. ignore: values that become 255. others: what the rest becomes; None: it is
-        refused.
-    """
-
-    classes: tuple[tuple[int, ...], ...]
-    ignore: tuple[int, ...]
-    others: int | None
-
-    def __call__(self, path: Path) -> Array:
-        """Raises:
-        UserError: the mask cannot be read, or holds a value that is not listed.
-        """
-        mask = read_mask(path)
-        label = cv2.LUT(mask, _value_table(self))
-        unlisted = label == UNLISTED
-        if unlisted.any():
-            listed = {value for values in (*self.classes, self.ignore) for value in values}
-            cause = diagnose_values(np.unique(mask).tolist(), listed, lossy=is_lossy(path))
-            raise UnlistedError(f"{path}: value {mask[unlisted][0]} is neither a class's nor ignored; {cause}")
-        return np.asarray(label, np.uint8)
-
-
-@dataclass(frozen=True)
-class ByColour:
-    """Reads masks whose colours mean classes; the fields are those of `ByValue`, (red, green, blue) for values."""
-
-    classes: tuple[tuple[Colour, ...], ...]
-    ignore: tuple[Colour, ...]
-    others: int | None
-
-    def __call__(self, path: Path) -> Array:
-        """Raises:
-        UserError: the mask cannot be read, or holds a colour that is not listed.
-        """
-        mask = read_colours(path)
-        label = np.take(_colour_table(self), _packed(mask))
-        unlisted = label == UNLISTED
-        if unlisted.any():
-            listed = {colour for colours in (*self.classes, self.ignore) for colour in colours}
-            wrong = mask[unlisted]
-            number = len(np.unique(_packed(wrong[None])))
-            red, green, blue = wrong[0].tolist()
-            cause = diagnose_colour(path, (red, green, blue), number, listed)
-            raise UnlistedError(f"{path}: colour [{red}, {green}, {blue}] is neither a class's nor ignored; {cause}")
-        return label
-
-
-# The tables are no fields: a reader is sent to every worker, and its repr tells it from others.
-
-
-@lru_cache(maxsize=4)
-def _value_table(reader: ByValue) -> Array:
-    table = np.full(256, UNLISTED if reader.others is None else reader.others, np.uint8)
-    for index, values in enumerate(reader.classes):
-        table[list(values)] = index
-    table[list(reader.ignore)] = IGNORE_INDEX
-    return table
-
-
-@lru_cache(maxsize=4)
-def _colour_table(reader: ByColour) -> Array:
-    """For every colour there is: 16 MB, but one look at each pixel, where a search would take three."""
-    table = np.full(1 << 24, UNLISTED if reader.others is None else reader.others, np.uint8)
-    for index, colours in [*enumerate(reader.classes), (IGNORE_INDEX, reader.ignore)]:
-        if colours:
-            table[_packed(np.array([colours], np.uint8))] = index
-    return table
-
-
-def _packed(colours: Array) -> npt.NDArray[np.uint32]:
-    """H x W x 3 uint8 RGB as H x W numbers below 2 ** 24."""
-    packed: npt.NDArray[np.uint32] = cv2.cvtColor(np.ascontiguousarray(colours), cv2.COLOR_RGB2RGBA).view("<u4")[
-        ..., 0
-    ]
-    return packed & np.uint32(0xFFFFFF)
-
-
 def read_classes(path: Path) -> Classes:
     """Reads a YAML list of names, or a mapping that says more; data/README.md shows each.
 
     Raises:
         UserError: missing, no YAML, an unknown key, names that are not 2 to 255 different ones, a value or a colour
-            that does not fit or stands for two things.
+            that does not fit or stands for two things, others or background of no class.
     """
     document = _load(path)
     if isinstance(document, list):
@@ -181,11 +93,15 @@ def read_classes(path: Path) -> Classes:
         parsed = KINDS[kind].model_validate(document)
     except ValidationError as error:
         raise UserError(f"{path}: {_problem(error, KINDS[kind])}") from None
+    return Classes(names, _label_reader(path, parsed, names), _background(path, parsed, names))
+
+
+def _label_reader(path: Path, parsed: _ByIndex | _ByValue | _ByColour, names: tuple[str, ...]) -> ReadLabel:
     others = _others(path, parsed.others, names)
     if isinstance(parsed, _ByColour):
         colours = tuple(parsed.colours.values())
         _check_once(path, names, colours, parsed.ignore)
-        return Classes(names, _table_reader(path, ByColour(colours, parsed.ignore, others)))
+        return _table_reader(path, ByColour(colours, parsed.ignore, others))
     values = (
         tuple((index,) for index in range(len(names)))
         if isinstance(parsed, _ByIndex)
@@ -195,20 +111,31 @@ def read_classes(path: Path) -> Classes:
     ignore = parsed.ignore if parsed.ignore is not None else tuple({IGNORE_INDEX} - taken)
     _check_once(path, names, values, ignore)
     if isinstance(parsed, _ByIndex) and ignore == (IGNORE_INDEX,) and others is None:
-        return Classes(names, Indexed())
-    return Classes(names, _table_reader(path, ByValue(values, ignore, others)))
+        return Indexed()
+    return _table_reader(path, ByValue(values, ignore, others))
+
+
+def _background(path: Path, parsed: _Kind, names: tuple[str, ...]) -> int | None:
+    """The class that the file names, if it does; else the one called background."""
+    if "background" not in parsed.model_fields_set:
+        return background_of(names)
+    if parsed.background is None:
+        return None
+    if parsed.background not in names:
+        raise UserError(f"{path}: background: {parsed.background} is no class; say null, or the name of one")
+    return names.index(parsed.background)
 
 
 class _Loader(yaml.SafeLoader):
     """Refuses what YAML forbids and PyYAML takes: a key that stands twice, of which the last would win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = []
+        keys = []
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if key in seen:
+            if key in keys:
                 raise UserError(f"{key} stands twice, on line {key_node.start_mark.line + 1} again")
-            seen.append(key)
+            keys.append(key)
         return super().construct_mapping(node, deep)
 
 

@@ -8,12 +8,12 @@ from pydantic import Field
 
 from segapp.base.config import UserPath
 from segapp.base.errors import UserError
-from segapp.data.checks.splits import fingerprinted
-from segapp.data.dataset import SegmentationDataset
+from segapp.data.dataset import Role, SegmentationDataset
+from segapp.data.fingerprint import fingerprinted
 from segapp.data.formats.classes_file import read_classes
-from segapp.data.formats.pairs import Files, OnUnpaired, Unpaired, find_files, read_list, refuse, without_mask
 from segapp.data.options import DataOptions
 from segapp.data.packed_strings import PackedPaths, PackedStrings
+from segapp.data.pairs import Files, OnUnpaired, Unpaired, find_files, read_list, refuse, without_mask
 
 TRAIN_FOLDERS = frozenset({"train", "training"})
 VAL_FOLDERS = frozenset({"val", "valid", "validation", "test", "testing"})
@@ -35,7 +35,7 @@ class FolderConfig(DataOptions):
     val_fraction: float = Field(gt=0, lt=1)
     seed: int = Field(ge=0)
 
-    def dataset(self, role: Literal["train", "val"], on_unpaired: OnUnpaired = refuse) -> SegmentationDataset:
+    def dataset(self, role: Role, on_unpaired: OnUnpaired = refuse) -> SegmentationDataset:
         """Raises:
         UserError: a folder, list or class file is missing or unfit, or `on_unpaired` refuses a name.
         """
@@ -67,7 +67,7 @@ class FolderConfig(DataOptions):
         mask_files = PackedPaths(self.root, PackedStrings(masks.paths[id] for id in ids))
         name = fingerprinted(f"{title} {split}", ids, image_files)
         return SegmentationDataset(
-            name, classes.names, PackedStrings(ids), image_files, mask_files, classes.read_label
+            name, classes.names, PackedStrings(ids), image_files, mask_files, classes.read_label, classes.background
         )
 
     def _files(self, folder: str, ending: str, not_ending: str = "") -> Files:
@@ -106,9 +106,7 @@ class FolderConfig(DataOptions):
         bound = self.val_fraction * 2**32
         return [id for value, id in by_hash if value < bound] or [id for _, id in by_hash[: len(by_hash) // 2][:1]]
 
-    def _chosen(
-        self, role: Literal["train", "val"], images: Files, masks: Files, unpaired: list[Unpaired]
-    ) -> list[str] | None:
+    def _chosen(self, role: Role, images: Files, masks: Files, unpaired: list[Unpaired]) -> list[str] | None:
         """The ids of a folder of images, or of a list."""
         name: str | None = getattr(self, role)
         if name is None:

@@ -6,15 +6,16 @@ from typing import Literal
 from segapp.base.classes import VOC_CLASSES
 from segapp.base.config import UserPath
 from segapp.base.errors import UserError
-from segapp.data.checks.splits import fingerprinted
-from segapp.data.dataset import SegmentationDataset
-from segapp.data.formats.pairs import OnUnpaired, find_files, read_list, refuse, without_mask
-from segapp.data.getting.get import LISTS, get_trainaug, get_voc, lacking_of_voc
+from segapp.data.dataset import Role, SegmentationDataset
+from segapp.data.fingerprint import fingerprinted
+from segapp.data.getting.sbd import get_trainaug
+from segapp.data.getting.voc import LISTS, get_voc, lacking_of_voc
 from segapp.data.options import DataOptions
 from segapp.data.packed_strings import PackedPaths, PackedStrings
+from segapp.data.pairs import OnUnpaired, find_files, read_list, refuse, without_mask
 
 OFFICIAL = frozenset({"train", "val", "trainval", "trainaug", "test"})
-"""Lists whose names say which images they hold; those of others are marked."""
+"""Lists whose names say which images they hold; those of others carry a fingerprint."""
 
 
 class Voc2012Config(DataOptions):
@@ -29,7 +30,7 @@ class Voc2012Config(DataOptions):
     val: str
     download: bool
 
-    def dataset(self, role: Literal["train", "val"], on_unpaired: OnUnpaired = refuse) -> SegmentationDataset:
+    def dataset(self, role: Role, on_unpaired: OnUnpaired = refuse) -> SegmentationDataset:
         split = self.train if role == "train" else self.val
         if self.download and lacking_of_voc(self.root):
             get_voc(self.root)
@@ -46,7 +47,7 @@ class Voc2012Config(DataOptions):
 def voc_layout(
     root: Path, split: str, classes: tuple[str, ...], name: str, on_unpaired: OnUnpaired = refuse
 ) -> SegmentationDataset:
-    """One list of a set in VOC's layout; trainaug's masks lie in SegmentationClassAug.
+    """One list of a set in VOC's layout, class 0 its background; trainaug's masks lie in SegmentationClassAug.
 
     A list whose images all lack masks (VOC's test) gives a data set without labels.
 
@@ -72,4 +73,4 @@ def voc_layout(
     mask_files = PackedPaths(root / masks.folder, names, ".png") if has_labels else None
     if split not in OFFICIAL:
         name = fingerprinted(name, ids, image_files)
-    return SegmentationDataset(name, classes, names, image_files, mask_files)
+    return SegmentationDataset(name, classes, names, image_files, mask_files, background=0)

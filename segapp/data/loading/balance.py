@@ -1,4 +1,4 @@
-"""Against classes that are rare."""
+"""Weighs the loss's classes against each other, so that rare ones count (loss.class_weights=balanced)."""
 
 import numpy as np
 import numpy.typing as npt

@@ -88,14 +88,14 @@ class TrainingStream(Dataset[tuple[Tensor, Tensor] | UserError]):
         ) as error:  # a crop larger than the image, for one: the steps and their arguments are the user's
             log.debug("a transform failed", exc_info=True)
             raise UserError(f"transform.train fails on {self.dataset.images[index]}: {error}") from None
-        made = crop["image"]
-        if made.shape != image.shape or made.dtype != np.uint8:
+        cropped = crop["image"]
+        if cropped.shape != image.shape or cropped.dtype != np.uint8:
             raise UserError(
-                f"transform.train gives {made.dtype} images of {made.shape[1]} x {made.shape[0]}; "
+                f"transform.train gives {cropped.dtype} images of {cropped.shape[1]} x {cropped.shape[0]}; "
                 f"uint8 of {self.crop} x {self.crop} (transform.crop) are needed: change the one or the other"
             )
-        if made is not image:
-            image[:] = made
+        if cropped is not image:
+            image[:] = cropped
         if crop["mask"] is not label:
             label[:] = crop["mask"]
 
@@ -108,22 +108,23 @@ def training_batches(
     batch_size: int,
     workers: Workers,
     pin_memory: bool,
-    parts: int = 1,
-    share: int = 0,
-    shares: int = 1,
+    accumulation_steps: int = 1,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches `start` to `stop`: images N x C x C x 3 and labels N x C x C, uint8.
+    """Batches `start` to `stop`, each as its micro-batches: images N x C x C x 3 and labels N x C x C, uint8.
 
     Args:
-        parts: each batch comes in so many, one after the other.
-        share, shares: which of how many equal shares of each batch to give.
+        batch_size: of all processes and micro-batches together.
+        accumulation_steps: micro-batches that a process makes of each batch, one after the other.
+        rank, world_size: which of how many processes, each of which gives an equal part of each batch.
 
     Raises:
         UserError: an image or mask cannot be read; too little memory that processes can share.
     """
-    size = batch_size // (parts * shares)
-    firsts = _Firsts(batch_size, size, parts, share)
-    items = range(start * parts, stop * parts)
+    size = batch_size // (accumulation_steps * world_size)
+    firsts = _FirstCrops(batch_size, size, accumulation_steps, rank)
+    items = range(start * accumulation_steps, stop * accumulation_steps)
     processes = worker_count(workers)
     if not processes:
         for item in items:
@@ -150,20 +151,20 @@ def training_batches(
 
 
 @dataclass(frozen=True)
-class _Firsts:
-    """The first crop of each item: part after part of one share of each batch.
+class _FirstCrops:
+    """The first crop of each item: items are the micro-batches of one process, batch after batch.
 
-    `size`: crops of an item. `parts`: items of a batch. `share`: how many shares of that size come before this one.
+    `size`: crops of a micro-batch. `accumulation_steps`: micro-batches that the process makes of each batch.
     """
 
     batch_size: int
     size: int
-    parts: int
-    share: int
+    accumulation_steps: int
+    rank: int
 
     def __getitem__(self, item: int) -> int:
-        batch, part = divmod(item, self.parts)
-        return batch * self.batch_size + (self.share * self.parts + part) * self.size
+        batch, step = divmod(item, self.accumulation_steps)
+        return batch * self.batch_size + (self.rank * self.accumulation_steps + step) * self.size
 
 
 class _Slots(Dataset[int | UserError]):
@@ -173,7 +174,7 @@ class _Slots(Dataset[int | UserError]):
     next processes * PREFETCH ones, so with one slot more nobody writes to it.
     """
 
-    def __init__(self, stream: TrainingStream, firsts: _Firsts, number: int) -> None:
+    def __init__(self, stream: TrainingStream, firsts: _FirstCrops, number: int) -> None:
         self.stream = stream
         self.firsts = firsts
         self.images, self.labels = stream.empty(number, firsts.size)

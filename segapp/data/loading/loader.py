@@ -1,6 +1,5 @@
-"""Whole images from a data set, read by worker processes; everything is picklable, so they may be spawned."""
+"""Reads a data set's whole images by worker processes; everything is picklable, so they may be spawned."""
 
-import os
 import signal
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -10,7 +9,8 @@ import torch
 from pydantic import Field
 from torch.utils.data import DataLoader, Dataset
 
-from segapp.base.distributed import local_size
+from segapp.base.devices import available_cores
+from segapp.base.distributed import local_world_size
 from segapp.base.errors import UserError
 from segapp.data.dataset import Sample, SegmentationDataset
 
@@ -53,13 +53,8 @@ def worker_count(workers: Workers) -> int:
     """How many loading processes `workers` means here."""
     if workers != "auto":
         return workers
-    cores = available_cores() // local_size()
+    cores = available_cores() // local_world_size()
     return 0 if cores < 3 else min(cores, 8)
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def start_worker(worker: int) -> None:

@@ -1,4 +1,4 @@
-"""A data set's decoded samples in memory that worker processes share."""
+"""Holds a data set's decoded samples in memory that worker processes share (data.cache=memory)."""
 
 import logging
 import mmap
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segapp.base.distributed import local_size
+from segapp.base.distributed import local_world_size
 from segapp.base.errors import UserError
 from segapp.base.images import image_size
 from segapp.base.logs import progress_bar
@@ -27,19 +27,19 @@ class InMemory:
     def __init__(self, dataset: SegmentationDataset) -> None:
         self.dataset = dataset
         self.images = dataset.images
-        self._places = np.zeros((len(dataset), 3), np.int64)  # height, width, where it begins
+        self._layout = np.zeros((len(dataset), 3), np.int64)  # height, width, where it begins
         with progress_bar(len(dataset), f"sizes of {dataset.name}", "image", leave=False) as progress:
             for index, path in enumerate(dataset.images):
-                self._places[index, :2] = image_size(path)
+                self._layout[index, :2] = image_size(path)
                 progress.update()
         channels = 3 + (dataset.masks is not None)
-        ends = np.cumsum(self._places[:, :2].prod(1) * channels)
-        self._places[1:, 2] = ends[:-1]
+        ends = np.cumsum(self._layout[:, :2].prod(1) * channels)
+        self._layout[1:, 2] = ends[:-1]
         self._channels = channels
         self._total = int(ends[-1])
         free = _free_memory()
         if free is not None:
-            free //= local_size()  # each process of a job holds its own
+            free //= local_world_size()  # each process of a job holds its own
         if free is not None and self._total > 0.9 * free:
             raise UserError(
                 f"data.cache=memory needs {self._total / 1e9:.1f} GB for {dataset.name}, and {free / 1e9:.1f} GB of "
@@ -60,11 +60,11 @@ class InMemory:
         """Raises:
         UserError: as the data set does.
         """
-        height, width, start = self._places[index].tolist()
+        height, width, start = self._layout[index].tolist()
         pixels = height * width
-        place = self._samples[start : start + pixels * self._channels]
-        image = place[: 3 * pixels].reshape(height, width, 3)
-        label = place[3 * pixels :].reshape(height, width) if self._channels == 4 else None
+        values = self._samples[start : start + pixels * self._channels]
+        image = values[: 3 * pixels].reshape(height, width, 3)
+        label = values[3 * pixels :].reshape(height, width) if self._channels == 4 else None
         if not self._is_read[index]:
             sample = self.dataset[index]
             image[:] = sample.image

@@ -1,4 +1,4 @@
-"""In which order images are trained on: each epoch's is a function of its number and the seed alone."""
+"""Orders the images of each epoch of training: a function of the epoch's number and the seed alone."""
 
 import numpy as np
 import numpy.typing as npt

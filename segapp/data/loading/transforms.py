@@ -1,4 +1,4 @@
-"""Training transforms: albumentations lists from YAML."""
+"""Makes crops of images and labels for training: albumentations lists from YAML, and the paper's own step."""
 
 import math
 import os

@@ -3,17 +3,17 @@
 Parameter names are timm's.
 """
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
-import torch
+from pydantic import Field
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from segapp.base.config import Config
+from segapp.models.encoders.interface import INCEPTION, Encoder, Feature
 from segapp.models.layers import Conv2d, ConvBN, SeparableConv, trunc_normal
+from segapp.models.strides import strides_and_rates
 
 EPS = 1e-3
 
@@ -26,14 +26,6 @@ class Unit:
     stride: int
     skip: Literal["conv", "sum", "none"]
     relu_inside: bool = False
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """`low_level`: index of the unit in which the stride-4 feature is tapped."""
-
-    units: tuple[Unit, ...]
-    low_level: int
 
 
 ENTRY_65 = (
@@ -55,30 +47,25 @@ EXIT = (
 )
 
 XCEPTIONS = {
-    "xception41": Blocks((*ENTRY_65, *[MIDDLE] * 8, *EXIT), low_level=1),
-    "xception65": Blocks((*ENTRY_65, *[MIDDLE] * 16, *EXIT), low_level=1),
-    "xception71": Blocks((*ENTRY_71, *[MIDDLE] * 16, *EXIT), low_level=2),
+    "xception41": (*ENTRY_65, *[MIDDLE] * 8, *EXIT),
+    "xception65": (*ENTRY_65, *[MIDDLE] * 16, *EXIT),
+    "xception71": (*ENTRY_71, *[MIDDLE] * 16, *EXIT),
 }
 
 
-def strides_and_rates(units: tuple[Unit, ...], output_stride: int) -> Iterator[tuple[int, int]]:
-    """Each unit's (stride, atrous rate) after a stem of stride 2.
+class AlignedXceptionConfig(Config):
+    """See conf/model/encoder/xception65.yaml. `width` multiplies every channel count, rounded to multiples of 8."""
 
-    A unit met once the output stride is reached keeps its resolution, runs at the current rate, and only then
-    multiplies the rate by the stride it gave up.
-    """
-    current, rate = 2, 1
-    for unit in units:
-        if current == output_stride:
-            yield 1, rate
-            rate *= unit.stride
-        else:
-            yield unit.stride, 1
-            current *= unit.stride
+    name: Literal["xception41", "xception65", "xception71"]
+    width: float = Field(gt=0, le=4)
+
+    def build(self, output_stride: int) -> "AlignedXception":
+        """Freshly initialised, as for ImageNet."""
+        return AlignedXception(XCEPTIONS[self.name], output_stride=output_stride, width=self.width)
 
 
 class XceptionModule(nn.Module):
-    def __init__(self, in_channels: int, unit: Unit, stride: int, rate: int, momentum: float) -> None:
+    def __init__(self, in_channels: int, unit: Unit, stride: int, rate: int) -> None:
         super().__init__()
         self.stack = nn.ModuleDict()
         channels = in_channels
@@ -87,17 +74,16 @@ class XceptionModule(nn.Module):
                 channels,
                 out_channels,
                 eps=EPS,
-                momentum=momentum,
                 stride=stride if i == 3 else 1,
                 dilation=rate,
                 relu=unit.relu_inside,
             )
             channels = out_channels
-        # Never in place: the raw input feeds the skip, and conv2's raw output may be the low-level feature.
+        # Never in place: the raw input feeds the skip, and conv2's raw output may be a feature.
         self.act = nn.Identity() if unit.relu_inside else nn.ReLU()
         self.skip = unit.skip
         if unit.skip == "conv":
-            self.shortcut = ConvBN(in_channels, channels, eps=EPS, momentum=momentum, stride=stride, relu=False)
+            self.shortcut = ConvBN(in_channels, channels, eps=EPS, stride=stride, relu=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the module's output and that of its second separable conv, before any ReLU."""
@@ -111,79 +97,48 @@ class XceptionModule(nn.Module):
         return y, tap
 
 
-class AlignedXception(nn.Module):
-    """N x 3 x H x W in [-1, 1] to (stride-4 low-level feature, feature at the output stride).
+class AlignedXception(Encoder):
+    """Gives, of each unit with a stride, the output of the second separable conv, before its ReLU and before the
+    stride (the paper's low-level feature is that of stride 4), and the last unit's output.
 
     Args:
-        blocks: a block table, as in `XCEPTIONS`.
-        output_stride: 8, 16 or 32; the weights do not depend on it.
+        units: a block table, as in `XCEPTIONS`.
+        output_stride: 8, 16 or 32.
         width: multiplies every channel count, rounded to multiples of 8.
-        momentum: PyTorch's BN momentum, 1 - TensorFlow's decay.
-        activation_checkpointing: recompute each module in the backward pass, for memory.
     """
 
-    def __init__(
-        self,
-        blocks: Blocks,
-        *,
-        output_stride: int = 16,
-        width: float = 1.0,
-        momentum: float = 3e-4,
-        activation_checkpointing: bool = False,
-    ) -> None:
+    normalization = INCEPTION
+
+    def __init__(self, units: Sequence[Unit], *, output_stride: int = 16, width: float = 1.0) -> None:
         super().__init__()
 
         def wide(channels: int) -> int:
             return max(8, round(channels * width / 8) * 8)
 
         stem = wide(32), wide(64)
-        self.stem = nn.Sequential(
-            ConvBN(3, stem[0], 3, stride=2, eps=EPS, momentum=momentum),
-            ConvBN(stem[0], stem[1], 3, eps=EPS, momentum=momentum),
-        )
+        self.stem = nn.Sequential(ConvBN(3, stem[0], 3, stride=2, eps=EPS), ConvBN(stem[0], stem[1], 3, eps=EPS))
         self.blocks = nn.ModuleList()
-        channels = stem[1]
-        for unit, (stride, rate) in zip(blocks.units, strides_and_rates(blocks.units, output_stride), strict=True):
+        channels, current = stem[1], 2
+        features = []
+        plan = strides_and_rates([unit.stride for unit in units], output_stride, start=current)
+        for unit, (stride, rate) in zip(units, plan, strict=True):
             first, second, third = unit.channels
+            if unit.stride > 1:
+                features.append(Feature(wide(second), current))
             unit = Unit((wide(first), wide(second), wide(third)), unit.stride, unit.skip, unit.relu_inside)
-            self.blocks.append(XceptionModule(channels, unit, stride, rate, momentum))
-            channels = unit.channels[2]
-        self.low_level = blocks.low_level
-        self.low_level_channels = wide(blocks.units[blocks.low_level].channels[1])
-        self.out_channels = channels
-        self.activation_checkpointing = activation_checkpointing
+            self.blocks.append(XceptionModule(channels, unit, stride, rate))
+            channels, current = unit.channels[2], current * stride
+        self.taps = tuple(unit.stride > 1 for unit in units)
+        self.features = (*features, Feature(channels, current))
         for module in self.modules():
             if isinstance(module, Conv2d):
                 trunc_normal(module.weight, 0.09)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.stem(x)
-        for i, block in enumerate(self.blocks):
-            if not (self.activation_checkpointing and self.training):
-                x, tap = block(x)
-            elif torch.compiler.is_compiling():  # counts a batch once by itself, and knows no such contexts
-                x, tap = checkpoint(block, x, use_reentrant=False)
-            else:
-                contexts = partial(_recompute_contexts, block)
-                x, tap = checkpoint(block, x, use_reentrant=False, context_fn=contexts)
-            if i == self.low_level:
-                low_level = tap
-        return low_level, x
-
-
-def _recompute_contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return nullcontext(), _still(block)
-
-
-@contextmanager
-def _still(block: nn.Module) -> Iterator[None]:
-    """Keeps the recomputation of a checkpointed block from counting its batch into the BN statistics twice."""
-    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm)]
-    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm, (_, tracked) in zip(norms, before, strict=True):
-        norm.momentum, norm.num_batches_tracked = 0.0, None if tracked is None else tracked.clone()
-    try:
-        yield
-    finally:
-        for norm, (momentum, tracked) in zip(norms, before, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, tracked
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        x = self.stem(images)
+        features = []
+        for block, is_tapped in zip(self.blocks, self.taps, strict=True):
+            x, tap = block(x)
+            if is_tapped:
+                features.append(tap)
+        return (*features, x)

@@ -3,7 +3,7 @@
 timm's names need no table: those of our encoder are the same, and its classifier is head.fc.
 """
 
-from segapp.models.deeplabv3plus import ModelConfig
+from segapp.models.deeplabv3plus import DeepLabV3PlusConfig
 
 TF_SCOPES = {"xception41": "xception_41", "xception65": "xception_65", "xception71": "xception_71"}
 """The encoder's scope in the released checkpoints (research/deeplab/core/feature_extractor.py)."""
@@ -79,11 +79,11 @@ def tf_encoder_places(encoder: str) -> dict[str, str]:
     return places
 
 
-def tf_places(model: ModelConfig) -> dict[str, str]:
+def tf_places(network: DeepLabV3PlusConfig) -> dict[str, str]:
     """Our network's layers to their scopes."""
-    places = {f"encoder.{ours}": theirs for ours, theirs in tf_encoder_places(model.encoder.name).items()}
+    places = {f"encoder.{ours}": theirs for ours, theirs in tf_encoder_places(network.encoder.name).items()}
     places |= TF_HEAD
-    if model.decoder is not None and not model.decoder.separable:
+    if network.decoder is not None and not network.decoder.separable:
         places |= TF_DENSE_DECODER
     return places
 

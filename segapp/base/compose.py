@@ -1,0 +1,214 @@
+"""A tool's config: composed by Hydra from conf/ and the command line, and checked by pydantic, key by key."""
+
+import difflib
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+
+from segapp.base.config import Config
+from segapp.base.errors import UserError
+from segapp.base.paths import CONF, PACKAGE
+
+log = logging.getLogger(__name__)
+
+OmegaConf.register_new_resolver("here", lambda path: str(Path.cwd() / path), replace=True)
+OmegaConf.register_new_resolver("package", lambda path: str(PACKAGE / path), replace=True)
+
+C = TypeVar("C", bound=Config)
+
+RENAMED = {
+    "model.encoder.weights": "encoder_weights",
+    "model.bn_momentum": "bn_momentum",
+    "model.activation_checkpointing": "activation_checkpointing",
+    "splits_seen": "trained_on",
+}
+"""Keys of version 0.1, which are still understood, and what they are called now."""
+
+
+def choices(group: str) -> list[str]:
+    """The files of a config group."""
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+def read_config(name: str, overrides: Sequence[str], kind: type[C]) -> C:
+    """Composes conf/NAME.yaml with Hydra's overrides and checks every key and value.
+
+    Raises:
+        UserError: an unknown key, choice or value is named, with the nearest known one.
+    """
+    return validate(compose_config(name, overrides, kind), kind)
+
+
+def compose_config(name: str, overrides: Sequence[str], kind: type[Config] = Config) -> dict[str, Any]:
+    """The composed and resolved config as plain data, its keys not yet checked; `kind` says which take text."""
+    GlobalHydra.instance().clear()
+    try:
+        overrides = [_quoted(_renamed(each), kind) for each in overrides]
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            try:
+                composed = compose(name, overrides)
+                return OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+            except OverrideParseException as error:
+                message = f"cannot read {error.override!r}: write key=value, and quote special characters"
+                raise UserError(message) from None
+            except MissingConfigException as error:
+                choices = ", ".join(error.options or ())
+                raise UserError(f"{error.missing_cfg_file}: no such choice; there are: {choices}") from None
+            except ConfigCompositionException as error:
+                raise UserError(_composition_problem(error, _known_keys(name, overrides))) from None
+    except (HydraException, OmegaConfBaseException) as error:
+        hint = "; a list stands in brackets: key=[a,b]" if "Ambiguous value" in str(error) else ""
+        raise UserError(f"{error}{hint}") from None
+    except ValueError as error:  # Hydra's own, at a group set to null or to a number
+        raise UserError(f"{' '.join(_choices(overrides))}: {error}") from None
+
+
+def upgraded(values: dict[str, Any]) -> dict[str, Any]:
+    """A config that version 0.1 has kept, its keys where they are now."""
+    for old, new in RENAMED.items():
+        *parents, last = old.split(".")
+        place: Any = values
+        for parent in parents:
+            place = place.get(parent) if isinstance(place, dict) else None
+        if isinstance(place, dict) and last in place:
+            values.setdefault(new, place.pop(last))
+    if isinstance(values.get("model"), dict):
+        values["model"].pop("name", None)  # there was one kind alone
+    return values
+
+
+def _renamed(override: str) -> str:
+    prefix, key, rest = re.fullmatch(r"([+~]*)([^=]*)(.*)", override, re.DOTALL).groups()  # type: ignore[union-attr]
+    if key not in RENAMED:
+        return override
+    log.warning("%s is now %s", key, RENAMED[key])
+    return f"{prefix}{RENAMED[key]}{rest}"
+
+
+def _types(kind: type[Config]) -> Iterator[tuple[str, Any]]:
+    """Every dotted key of a config class, with each type that its value may be of."""
+    for name, field in kind.model_fields.items():
+        for each in _members(field.annotation):
+            if isinstance(each, type) and issubclass(each, Config):
+                yield from ((f"{name}.{inner}", kind_of_it) for inner, kind_of_it in _types(each))
+            else:
+                yield name, each
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    """The types of which a value may be: a union's, without what Annotated adds."""
+    if get_origin(annotation) is Annotated:
+        yield from _members(get_args(annotation)[0])
+    elif get_origin(annotation) in (Union, UnionType):
+        for each in get_args(annotation):
+            yield from _members(each)
+    else:
+        yield annotation
+
+
+def _quoted(override: str, kind: type[Config]) -> str:
+    """What is typed for text or a path is taken as it is, whatever Hydra's grammar keeps for itself.
+
+    A value in brackets or braces is a list or a mapping where the key may be one, too.
+    """
+    key, equals, value = override.partition("=")
+    types = [each for name, each in _types(kind) if name == key]
+    if not equals or value == "null" or not {str, Path} & {each for each in types if isinstance(each, type)}:
+        return override
+    if not value:
+        raise UserError(f"{key}= has no value; write {key}=null for none")
+    if value[0] in "'\"" and value[-1] == value[0]:
+        return override
+    if value[0] in "[{" and any(get_origin(each) in (dict, list, tuple) for each in types):
+        return override
+    return f"{key}='" + value.replace("'", "\\'") + "'"
+
+
+def validate(values: dict[str, Any], kind: type[C]) -> C:
+    """Raises:
+    UserError: names the first key that is unknown or whose value does not fit.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first, *others = error.errors()
+        if not first["loc"]:  # of values that do not go together
+            raise UserError(first["msg"].removeprefix("Value error, ")) from None
+        name = _path_of(first["loc"], values)
+        if first["type"] == "extra_forbidden":
+            known = [key for key in _keys(values) if not f"{key}.".startswith(f"{name}.")]
+            raise UserError(_unknown_key(name, known)) from None
+        if first["type"] == "missing":
+            raise UserError(f"{name} has no value; give it one, as in {name}=...") from None
+        # A value that may be of several kinds has an error for each.
+        reasons = [
+            each["msg"].removeprefix("Value error, ")
+            for each in (first, *others)
+            if each is first or _path_of(each["loc"], values) == name
+        ]
+        raise UserError(f"{name}={first['input']}: {', or: '.join(reasons)}") from None
+
+
+def _path_of(location: tuple[int | str, ...], values: Any) -> str:
+    """Pydantic's location as a key of the config: without the names of a union's members."""
+    path = []
+    for at, key in enumerate(location):
+        if isinstance(values, list) and isinstance(key, int):
+            values = values[key] if key < len(values) else None
+        elif isinstance(values, dict) and key in values:
+            values = values[key]
+        elif not isinstance(values, dict) or at < len(location) - 1:
+            continue
+        path.append(str(key))
+    return ".".join(path)
+
+
+def _choices(overrides: Sequence[str]) -> list[str]:
+    """Those overrides that choose a config of a group."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return [each.input_line or "" for each in parsed if each.key_or_group and (CONF / each.key_or_group).is_dir()]
+
+
+def _known_keys(name: str, overrides: Sequence[str]) -> list[str]:
+    try:
+        return _keys(compose(name, _choices(overrides)))
+    except HydraException:  # one of the choices is what is wrong
+        return _keys(compose(name))
+
+
+def _keys(values: Any, prefix: str = "") -> list[str]:
+    keys = []
+    for key in values:
+        value = values[key]
+        keys.append(f"{prefix}{key}")
+        if hasattr(value, "keys"):
+            keys.extend(_keys(value, f"{prefix}{key}."))
+    return keys
+
+
+def _composition_problem(error: Exception, known: list[str]) -> str:
+    refused = re.match(r"Could not (?:override|delete)[^']*'([^'=]+)", str(error))
+    if refused:
+        return _unknown_key(refused[1], known)
+    return str(error).splitlines()[0]
+
+
+def _unknown_key(key: str, known: list[str]) -> str:
+    if key in RENAMED:
+        return f"{key} is now {RENAMED[key]}"
+    near = difflib.get_close_matches(key, known, 1, 0.6)
+    if not near:
+        by_last = {each.rpartition(".")[2]: each for each in known}
+        near = [by_last[name] for name in difflib.get_close_matches(key.rpartition(".")[2], by_last, 1, 0.6)]
+    return f"{key} is no key of this config" + (f"; did you mean {near[0]}?" if near else "; --help shows them all")

@@ -1,0 +1,77 @@
+"""Says what most often lies behind masks that do not fit their classes, and what to do: for one mask, or for many."""
+
+import math
+from collections.abc import Collection
+from pathlib import Path
+
+from segapp.base.classes import IGNORE_INDEX
+
+MANY = 8
+"""Wrong values or colours from which they are blends rather than a forgotten class."""
+
+BLURRED = (
+    "the masks were resized smoothly or drawn with anti-aliasing: make them again by the nearest pixel, without "
+    "anti-aliasing, and save them as PNG"
+)
+LIST_THEM = "list them in classes.yaml, or say there what all others become (others: ignore, or a class)"
+
+
+def is_lossy(mask: Path) -> bool:
+    """Whether the file's format changes values when it is saved, by its suffix."""
+    return mask.suffix.lower() in (".jpg", ".jpeg")
+
+
+def diagnose_values(
+    values: Collection[int], listed: Collection[int], *, lossy: bool = False, blurred: bool = False
+) -> str:
+    """The likely reason why masks hold label values that are not `listed`, and what to do.
+
+    Args:
+        values: every value of the mask, or of all masks with such values.
+        listed: the values of classes and of ignored pixels.
+        lossy, blurred: most of these masks are JPEGs, or have mixed edges.
+    """
+    present = {*values} - ({IGNORE_INDEX} & {*listed})
+    wrong, classes = present - {*listed}, {*listed} - {IGNORE_INDEX}
+    top = max(classes, default=0)
+    objects = sorted(present - {0})
+    step = math.gcd(*objects)
+    if lossy:
+        return "JPEG changes values: save masks as PNG"
+    if blurred:
+        return f"they lie between the labels, at the edges: {BLURRED}"
+    if wrong == {0}:
+        return "0 often means not labelled: name it as a class, or in ignore"
+    if objects in ([1], [IGNORE_INDEX]) or (0 in present and len(objects) == 1 and wrong != {top + 1}):
+        (value,) = objects
+        return f"0 and {value}, a binary mask? classes.yaml can say so: values: {{background: 0, NAME: {value}}}"
+    if wrong == {top + 1}:
+        return (
+            f"off by one? values that count from 1 need 1 subtracted (but not from {IGNORE_INDEX}); "
+            f"else the class of {top + 1} is not listed"
+        )
+    if len(objects) > 1 and step > 1 and objects[-1] // step <= top:
+        return f"multiples of {step}, as if spread out to be seen? divide them by {step}"
+    if len(wrong) > MANY:
+        return f"with {len(wrong)} such values: a colour mask turned grey, or one resized with smooth edges?"
+    return f"classes that are missing, or colours turned grey? {LIST_THEM}; colours go under colours:"
+
+
+def diagnose_colour(
+    mask: Path, colour: tuple[int, int, int], number: int, listed: Collection[tuple[int, int, int]]
+) -> str:
+    """The likely reason why a mask holds `number` colours that are not `listed`, and what to do.
+
+    Args:
+        colour: the first of them, (red, green, blue).
+        listed: the colours of classes and of ignored pixels.
+    """
+    if is_lossy(mask):
+        return "JPEG changes colours: save masks as PNG"
+    if colour[::-1] in listed:
+        return "red and blue changed places? colours are [red, green, blue]"
+    if number > MANY:
+        return f"with {number} such colours: edges smoothed by resizing? others: ignore leaves them out"
+    if len(set(colour)) == 1:
+        return f"{LIST_THEM}; grey values go under values:"
+    return LIST_THEM

@@ -1,0 +1,47 @@
+"""What gives an evaluation its labels: a network, or a folder of saved masks."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from segapp.base.errors import UserError
+from segapp.base.images import read_mask
+from segapp.data.dataset import Sample, check_size
+from segapp.inference.options import TestTimeAugmentation
+from segapp.inference.prediction import Prediction
+from segapp.inference.predictor import Predictor
+
+Labeller = Callable[[Sequence[Sample]], Sequence[Prediction | UserError]]
+"""Of each sample its labels, or what is wrong with it."""
+JointLabeller = Callable[[Sequence[Sample]], Sequence[Sequence[Prediction | UserError]]]
+"""Several labellers in one, which share their work: for each of them what it gives."""
+
+
+def by_network(predictor: Predictor, *, confidence: bool = False) -> Labeller:
+    """The labels on the predictor's device; with `confidence` the probability of each, too."""
+    return lambda samples: predictor.predict([sample.image for sample in samples], confidence=confidence)
+
+
+def jointly(predictor: Predictor, augmentations: Sequence[TestTimeAugmentation]) -> JointLabeller:
+    """A labeller for each test-time augmentation."""
+    return lambda samples: predictor.predict_many([sample.image for sample in samples], augmentations)
+
+
+def by_saved_masks(folder: Path, num_classes: int) -> Labeller:
+    """Masks ID.png of class indices, at the images' own sizes; on the CPU."""
+
+    def label(samples: Sequence[Sample]) -> list[Prediction | UserError]:
+        return [read(folder / f"{sample.id}.png", sample) for sample in samples]
+
+    def read(path: Path, sample: Sample) -> Prediction | UserError:
+        try:
+            mask = read_mask(path)
+            check_size(path, mask.shape, sample.image.shape)
+        except UserError as error:
+            return error
+        if mask.max() >= num_classes:
+            return UserError(f"{path}: value {mask.max()} is outside the {num_classes} classes")
+        return Prediction(torch.from_numpy(mask))
+
+    return label

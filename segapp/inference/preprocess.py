@@ -1,0 +1,75 @@
+"""From an image as people have it to what a network is given."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from segapp.base.devices import to_device
+from segapp.base.errors import UserError
+from segapp.base.images import read_image
+from segapp.inference.geometry import Size
+from segapp.models.encoders.interface import Normalization
+
+Array = npt.NDArray[np.uint8]
+
+
+def normalize(images: Tensor, normalization: Normalization) -> Tensor:
+    """uint8 N x H x W x 3 to float32 N x 3 x H x W, (x / 255 - mean) / std: the only place that does so.
+
+    Permuted and not copied, it is channels_last.
+    """
+    floats = images.permute(0, 3, 1, 2).float()
+    mean, std = normalization.mean, normalization.std
+    factors, offsets = [1 / (255 * each) for each in std], [m / s for m, s in zip(mean, std, strict=True)]
+    if len({*zip(factors, offsets, strict=True)}) == 1:  # a number is applied sooner than one a channel
+        return floats.mul_(factors[0]).sub_(offsets[0])
+    per_channel = torch.tensor([factors, offsets], device=images.device)[:, :, None, None]
+    return floats.mul_(per_channel[0]).sub_(per_channel[1])
+
+
+def padded(images: list[Array], canvas: Size, normalization: Normalization, device: torch.device) -> Tensor:
+    """N normalised images at the top left of canvases of zeros, N x 3 x H x W in channels_last."""
+    batch = torch.zeros(len(images), 3, *canvas, device=device).to(memory_format=torch.channels_last)
+    for canvas_of_one, image in zip(batch, images, strict=True):
+        pixels = normalize(to_device(image, device)[None], normalization)[0]
+        canvas_of_one[:, : image.shape[0], : image.shape[1]] = pixels
+    return batch
+
+
+def squeezed(image: Array, size: Size) -> Array:
+    """Resized to `size`, whatever its proportions are."""
+    shrinks = image.shape[0] >= size[0] and image.shape[1] >= size[1]
+    kind = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (size[1], size[0]), interpolation=kind)  # type: ignore[return-value]
+
+
+def fitted(image: Array, canvas: Size) -> Array:
+    """As it is where the canvas has room for it, else scaled down until a side is the canvas's."""
+    height, width = image.shape[:2]
+    scale = min(canvas[0] / height, canvas[1] / width)
+    if scale >= 1:
+        return np.ascontiguousarray(image)
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+
+
+def as_pixels(image: Array | Image.Image | str | Path) -> Array:
+    """Any image as H x W x 3 uint8 RGB.
+
+    Raises:
+        UserError: a file that cannot be read, or an array that is no such image.
+    """
+    if isinstance(image, str | Path):
+        image = read_image(Path(image))
+    elif isinstance(image, Image.Image):
+        image = np.array(image.convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        raise UserError(f"an image is an array, a PIL image or a path, not a {type(image).__name__}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise UserError(f"an image is H x W x 3 uint8 RGB, not {image.dtype} of shape {image.shape}")
+    return image

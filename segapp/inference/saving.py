@@ -1,0 +1,134 @@
+"""Labels image files and saves what is asked for of each: masks, overlays, probabilities, JSON."""
+
+import errno
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+from segapp.base.classes import voc_palette
+from segapp.base.drawing import overlay
+from segapp.base.errors import UserError
+from segapp.base.files import atomic_write, write_json
+from segapp.base.images import read_image, write_image, write_mask
+from segapp.base.logs import progress_bar
+from segapp.inference.predictor import Predictor
+from segapp.runtimes.interface import RuntimeSpec
+
+Array = npt.NDArray[np.uint8]
+
+FOLDERS = {"mask": "masks", "overlay": "overlays", "probabilities": "probabilities", "json": "json"}
+"""Each kind of output has a folder of its own, so that no name of one image's file is another's."""
+LONGEST_SIDE_OF_JPEG = 65500
+
+
+def label_files(
+    images: Sequence[Path],
+    predictor: Predictor,
+    folder: Path,
+    kinds: Sequence[str],
+    *,
+    max_pixels: int,
+    score: Callable[[Path, Array], None] | None = None,
+) -> tuple[int, list[str]]:
+    """Labels and saves every image that can be read.
+
+    Args:
+        kinds: of FOLDERS.
+        max_pixels: images of more are refused.
+        score: is called with each image and its labels, H x W, once they are saved.
+
+    Returns:
+        How many images were saved, and a line for each that could not be read, saved or scored.
+    """
+    saved, problems = 0, []
+    with progress_bar(len(images), "predicting", "image") as progress:
+        for path, name in zip(images, output_names(images), strict=True):
+            try:
+                image = read_image(path, max_pixels)
+                prediction = predictor.predict([image], probabilities="probabilities" in kinds)[0]
+                labels = prediction.labels.cpu().numpy()
+                save(folder, name, path, image, labels, prediction.probabilities, kinds, predictor.runtime.spec)
+                saved += 1
+                if score is not None:
+                    score(path, labels)
+            except UserError as error:
+                problems.append(str(error))
+            except OSError as error:
+                if error.errno not in (None, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ):
+                    raise  # a full or a failing disk would fail for every image
+                problems.append(f"{path}: its results cannot be written ({error.strerror or error})")
+            progress.update()
+    return saved, problems
+
+
+def output_names(images: Sequence[Path]) -> list[str]:
+    """A name for each image's outputs: its stem, with a number where another image has the same one."""
+    taken: set[str] = set()
+    names = []
+    for path in images:
+        name, number = path.stem, 2
+        while name.lower() in taken:  # some file systems see no difference
+            name, number = f"{path.stem}-{number}", number + 1
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+def save(
+    folder: Path,
+    name: str,
+    source: Path,
+    image: Array,
+    labels: Array,
+    probabilities: npt.NDArray[np.float16] | None,
+    kinds: Sequence[str],
+    spec: RuntimeSpec,
+) -> None:
+    """Writes one image's outputs, each file whole or not at all.
+
+    Args:
+        source: the image's file.
+        image: H x W x 3 RGB.
+        labels: H x W class indices.
+        probabilities: K x H x W, if they are among the kinds.
+        spec: of the network.
+    """
+    palette, classes = voc_palette(), spec.classes
+    for kind in kinds:
+        files = folder / FOLDERS[kind]
+        files.mkdir(exist_ok=True)
+        if kind == "mask":
+            write_mask(files / f"{name}.png", labels, palette)
+        elif kind == "overlay":
+            picture = overlay(image, labels, classes, palette, background=spec.background)
+            suffix = ".jpg" if max(picture.shape) < LONGEST_SIDE_OF_JPEG else ".png"
+            write_image(files / f"{name}{suffix}", picture)
+        elif kind == "json":
+            write_json(files / f"{name}.json", describe(source, labels, classes))
+        elif probabilities is not None:
+            with atomic_write(files / f"{name}.npz") as temporary:
+                np.savez_compressed(temporary, probabilities=probabilities, classes=np.array(classes))
+
+
+def describe(source: Path, labels: Array, classes: tuple[str, ...]) -> dict[str, Any]:
+    """The classes present, largest first: pixels, share in [0, 1], box [x, y, width, height], COCO run-length mask."""
+    present = []
+    pixels = np.bincount(labels.ravel(), minlength=len(classes))
+    for index in np.argsort(-pixels, kind="stable").tolist():
+        if pixels[index]:
+            encoded = coco_mask.encode(np.asfortranarray(labels == index, np.uint8))
+            present.append(
+                {
+                    "index": index,
+                    "name": classes[index],
+                    "pixels": int(pixels[index]),
+                    "share": float(pixels[index] / labels.size),
+                    "box": coco_mask.toBbox(encoded).tolist(),
+                    "segmentation": {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")},
+                }
+            )
+    return {"image": str(source), "width": labels.shape[1], "height": labels.shape[0], "classes": present}

@@ -1,0 +1,48 @@
+"""What every encoder is: the head, the trainer and the weights know no more of it."""
+
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from segapp.base.config import Config
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Normalization(Config):
+    """Per channel of R, G, B, of values in [0, 1]: (x - mean) / std is what the network is given."""
+
+    mean: tuple[float, float, float]
+    std: tuple[Positive, Positive, Positive]
+
+
+INCEPTION = Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+"""To [-1, 1] (research/slim/preprocessing/inception_preprocessing.py)."""
+
+
+class Feature(NamedTuple):
+    """One tensor that an encoder gives: its channels, and the input's pixels to a step of its own."""
+
+    channels: int
+    stride: int
+
+
+class Encoder(nn.Module):
+    """N x 3 x H x W, normalised, of any size, to the tensors that `features` describes, shallow to deep.
+
+    A feature of stride s has ceil(H / s) x ceil(W / s) places. The last one is at the output stride for which the
+    encoder is built, 8, 16 or 32; the weights do not depend on it.
+
+    Attributes:
+        features: of what `forward` returns, in its order.
+        normalization: that its published weights want.
+        blocks: what it repeats, in order: units of freezing and of activation checkpointing.
+    """
+
+    features: tuple[Feature, ...]
+    normalization: Normalization
+    blocks: nn.ModuleList
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        raise NotImplementedError

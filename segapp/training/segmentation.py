@@ -1,0 +1,101 @@
+"""Semantic segmentation as a task: validation by mIoU over whole images, as the evaluation scores them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from segapp.base.classes import voc_palette
+from segapp.base.distributed import Processes
+from segapp.base.errors import UserError
+from segapp.data.dataset import Sample, SegmentationDataset
+from segapp.evaluation.evaluate import Evaluation, evaluate
+from segapp.evaluation.examples import make_examples
+from segapp.evaluation.labellers import by_network
+from segapp.inference.prediction import Prediction
+from segapp.inference.predictor import Predictor
+from segapp.reports.grid import picture_grid
+from segapp.training.config import TrainConfig
+from segapp.training.losses import Loss
+from segapp.training.stopping import StopRequest
+from segapp.training.task import Metric
+from segapp.weights.checkpoint import CheckpointInfo
+
+MIOU = Metric("miou", "mIoU")
+
+
+@dataclass
+class Segmentation:
+    """A `Task`.
+
+    Args:
+        predictors: of the networks, by prefix.
+        validation: None where nothing is scored.
+        description: of the weights, but for their iteration and score.
+    """
+
+    config: TrainConfig
+    loss: Loss
+    predictors: dict[str, Predictor]
+    networks: dict[str, nn.Module]
+    validation: SegmentationDataset | None
+    description: CheckpointInfo
+    processes: Processes
+    metric: Metric = MIOU
+
+    @property
+    def validates(self) -> bool:
+        return self.validation is not None
+
+    @property
+    def data_name(self) -> str:
+        return self.validation.name if self.validation is not None else "nothing"
+
+    def validate(self, prefix: str, stop: StopRequest) -> dict[str, float]:
+        scores = self._evaluate(prefix, stop).scores
+        values = {self.metric.key: scores.miou, "pixel_accuracy": scores.pixel_accuracy}
+        if not prefix:
+            by_class = zip(scores.classes, scores.per_class_iou.tolist(), strict=True)
+            values |= {f"iou/{name}": iou for name, iou in by_class}
+        return values
+
+    def final(self) -> Evaluation:
+        """With all measures and examples; validations on the way have the confusion matrix alone."""
+        return self._evaluate("", None)
+
+    def _evaluate(self, prefix: str, stop: StopRequest | None) -> Evaluation:
+        assert self.validation is not None
+        predictor, is_final = self.predictors[prefix], stop is None
+        label = by_network(predictor, confidence=is_final and self.config.eval.detailed)
+
+        def label_or_stop(samples: Sequence[Sample]) -> Sequence[Prediction | UserError]:
+            if stop is not None:
+                stop.check()
+            return label(samples)
+
+        return evaluate(
+            self.validation,
+            label_or_stop,
+            protocol=predictor.protocol,
+            config=self.config.eval if is_final else self.config.eval.plain,
+            workers=self.config.workers,
+            device=predictor.device,
+            processes=self.processes,
+        )
+
+    def pictures(self) -> npt.NDArray[np.uint8] | None:
+        """Always the same images of the validation set."""
+        assert self.validation is not None
+        number = min(self.config.pictures, len(self.validation))
+        places = torch.linspace(0, len(self.validation) - 1, number).long().tolist()
+        examples = make_examples(self.validation, by_network(self.predictors[""]), places)
+        return picture_grid(examples, self.validation.classes, voc_palette()) if examples else None
+
+    def describe(self, iteration: int, score: float | None) -> CheckpointInfo:
+        known = score is not None and math.isfinite(score)  # NaN: validation of nothing but void
+        scores = {self.metric.key: score} if known else {}
+        return self.description.model_copy(update={"iteration": iteration, "scores": scores})

@@ -1,0 +1,53 @@
+"""What is learned, and by which metric it is judged: the trainer knows no more of it."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from segapp.training.losses import Loss
+from segapp.training.stopping import StopRequest
+from segapp.weights.checkpoint import CheckpointInfo
+
+EMA = "ema_"
+"""What the metrics of the moving average's weights begin with; those of the network as it is have no prefix."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """`key`: in logs and checkpoints. `title`: for people. The higher, the better."""
+
+    key: str
+    title: str
+
+
+class Task(Protocol):
+    """Attributes:
+    networks: by prefix ("" and EMA) those that are validated.
+    validates: whether there is anything to validate on.
+    data_name: of what is validated on.
+    """
+
+    metric: Metric
+    loss: Loss
+    networks: dict[str, nn.Module]
+    validates: bool
+    data_name: str
+
+    def validate(self, prefix: str, stop: StopRequest) -> dict[str, float]:
+        """One network's metrics, by key without prefix; the metric that judges is among them.
+
+        Raises:
+            Stopped: a signal has come meanwhile.
+        """
+        ...
+
+    def pictures(self) -> npt.NDArray[np.uint8] | None:
+        """A few examples with what the network makes of them now, H x W x 3 RGB."""
+        ...
+
+    def describe(self, iteration: int, score: float | None) -> CheckpointInfo:
+        """What stands beside the weights as they are after `iteration`."""
+        ...

@@ -1,0 +1,211 @@
+"""Google's checkpoints of DeepLab and of ImageNet's Xceptions, read strictly."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from segapp.base.classes import ADE20K_CLASSES, CITYSCAPES_CLASSES, VOC_CLASSES, background_of
+from segapp.base.errors import UserError
+from segapp.models.classifier import ClassifierConfig
+from segapp.models.deeplabv3plus import ASPPConfig, DecoderConfig, DeepLabV3PlusConfig
+from segapp.models.encoders.aligned_xception import AlignedXceptionConfig
+from segapp.models.encoders.interface import INCEPTION
+from segapp.weights.checkpoint import CLASSIFIER, CheckpointInfo, by, misfit, shapes_of, without_classifier
+from segapp.weights.sources.common import (
+    COUNT,
+    FLOATS,
+    Weights,
+    WeightsMetadata,
+    check_finite,
+    counts,
+    imagenet_classes,
+)
+from segapp.weights.sources.tensorflow_checkpoint import TFCheckpoint
+from segapp.weights.sources.tensorflow_names import (
+    CONV,
+    TF_HEAD,
+    TF_SCOPES,
+    VECTOR,
+    Axes,
+    tf_encoder_places,
+    tf_is_left_out,
+    tf_name,
+    tf_places,
+)
+
+log = logging.getLogger(__name__)
+
+CLASS_NAMES = {19: CITYSCAPES_CLASSES, 21: VOC_CLASSES, 151: ADE20K_CLASSES}
+"""Those of the released checkpoints, by their number."""
+TF_IMAGENET_CLASSES = 1001  # index 0 is background
+
+
+def read(prefix: Path, metadata: WeightsMetadata, sha256: str | None = None) -> tuple[CheckpointInfo, Weights]:
+    """Reads one of Google's checkpoints, strictly: every tensor is taken, or known to be of no use.
+
+    Raises:
+        UserError: the first tensor that is missing, unused or misshapen is named.
+    """
+    checkpoint = TFCheckpoint(prefix)
+    names = frozenset(checkpoint)
+    left_out = {name for name in names if tf_is_left_out(name, names)}
+    found = names - left_out
+    encoder = AlignedXceptionConfig(name=_encoder_name(checkpoint.index, found), width=1.0)
+    files = [checkpoint.index, *map(checkpoint.shard, range(checkpoint.shards))]
+    has_head = any(name.startswith(f"{scope}{end}") for name in found for scope in TF_HEAD.values() for end in "/_")
+    read_as = _network if has_head else _classifier
+    info, weights = read_as(checkpoint, found, encoder, metadata)
+    log.info("%d tensors taken, %d of the optimizer and moving averages left out", len(found), len(left_out))
+    return info.model_copy(update={"source": metadata.source(sha256, files)}), weights
+
+
+def _network(
+    checkpoint: TFCheckpoint, found: frozenset[str], encoder: AlignedXceptionConfig, metadata: WeightsMetadata
+) -> tuple[CheckpointInfo, Weights]:
+    network = _variant(encoder, found, metadata)
+    biases = checkpoint.entries.get("logits/semantic/biases")
+    has_logits = "logits/semantic/weights" in found or biases is not None
+    classes = _class_names(checkpoint.index, biases.shape[0], metadata) if biases and biases.shape else ()
+    info = CheckpointInfo(
+        network=network,
+        classes=classes,
+        background=background_of(classes),
+        normalization=INCEPTION,
+        canvas=metadata.canvas,
+        trained_on=metadata.trained_on,
+        iteration=_iteration(checkpoint),
+    )
+    shapes = shapes_of(info if classes or not has_logits else info.model_copy(update={"classes": ("", "")}))
+    return info, _take(checkpoint, found, _names(shapes, tf_places(network)), shapes)
+
+
+def _classifier(
+    checkpoint: TFCheckpoint, found: frozenset[str], encoder: AlignedXceptionConfig, metadata: WeightsMetadata
+) -> tuple[CheckpointInfo, Weights]:
+    """ImageNet's: the encoder, and the classifier without its background where there is one."""
+    layer = f"{TF_SCOPES[encoder.name]}/logits"
+    has_layer = f"{layer}/weights" in found
+    info = CheckpointInfo(
+        network=ClassifierConfig(encoder=encoder),
+        classes=imagenet_classes() if has_layer else (),
+        normalization=INCEPTION,
+        trained_on=metadata.trained_on,
+    )
+    shapes = shapes_of(info)
+    own = [name for name in shapes if without_classifier(name)]
+    expected = _names(own, tf_encoder_places(encoder.name))
+    weight, bias = f"{CLASSIFIER}weight", f"{CLASSIFIER}bias"
+    if has_layer:
+        expected |= {weight: (f"{layer}/weights", CONV), bias: (f"{layer}/biases", VECTOR)}
+        shapes[weight] = shapes[weight].new_empty(TF_IMAGENET_CLASSES, shapes[weight].shape[1], 1, 1)
+        shapes[bias] = shapes[bias].new_empty(TF_IMAGENET_CLASSES)
+    weights = _take(checkpoint, found, expected, shapes)
+    if has_layer:
+        weights[weight] = weights[weight][1:, :, 0, 0].contiguous()
+        weights[bias] = weights[bias][1:].contiguous()
+    return info, weights
+
+
+def _names(ours: Iterable[str], places: dict[str, str]) -> dict[str, tuple[str, Axes]]:
+    return {name: tf_name(name, places) for name in ours if not name.endswith(COUNT)}
+
+
+def _iteration(checkpoint: TFCheckpoint) -> int | None:
+    """The training steps done, where the checkpoint counts them as TensorFlow does."""
+    entry = checkpoint.entries.get("global_step")
+    if entry is None or entry.shape not in ((), (1,)) or entry.dtype not in (torch.int64, torch.int32):
+        return None
+    step = int(checkpoint["global_step"])
+    return step if step >= 0 else None
+
+
+def _encoder_name(index: Path, names: frozenset[str]) -> Literal["xception41", "xception65", "xception71"]:
+    first = {name.partition("/")[0] for name in names}
+    found = [ours for ours, scope in TF_SCOPES.items() if scope in first]
+    if len(found) != 1:
+        raise UserError(
+            f"{index}: no DeepLab with one Xception encoder; it holds {', '.join(sorted(first)[:5]) or 'nothing'}"
+        )
+    return found[0]  # type: ignore[return-value]
+
+
+def _variant(encoder: AlignedXceptionConfig, names: frozenset[str], metadata: WeightsMetadata) -> DeepLabV3PlusConfig:
+    """The variant of the paper that the names belong to."""
+    decoder = None
+    if any(name.startswith("decoder/") for name in names):
+        separable = not any(name.startswith("decoder/decoder_conv0/") for name in names)
+        decoder = DecoderConfig(channels=256, low_level_channels=48, separable=separable)
+    return DeepLabV3PlusConfig(
+        encoder=encoder,
+        output_stride=metadata.output_stride,
+        aspp=ASPPConfig(
+            channels=256,
+            separable="aspp1/weights" not in names,
+            image_pooling="image_pooling/weights" in names,
+            dropout=0.1,
+        ),
+        decoder=decoder,
+    )
+
+
+def _class_names(index: Path, number: int, metadata: WeightsMetadata) -> tuple[str, ...]:
+    if not 2 <= number <= 255:
+        raise UserError(f"{index}: its logits are for {number} classes; 2 to 255 are possible")
+    if metadata.classes is None:
+        names = CLASS_NAMES.get(number) or tuple(f"class {i}" for i in range(number))
+        log.info(
+            "class names as usual for %d classes: %s, ... (classes=FILE gives others)", number, ", ".join(names[:3])
+        )
+        return names
+    if len(metadata.classes) != number:
+        raise UserError(f"{index}: its logits are for {number} classes; {len(metadata.classes)} names were given")
+    return metadata.classes
+
+
+def _take(
+    checkpoint: TFCheckpoint, found: frozenset[str], expected: dict[str, tuple[str, Axes]], ours: Mapping[str, Tensor]
+) -> Weights:
+    """The tensors by our names, in our layout, as float32; nothing is read before all shapes are known to fit."""
+    theirs = {name for name, _ in expected.values()}
+    if wrong := misfit(theirs, found):
+        raise UserError(f"{checkpoint.index}: not one of the known networks: it {wrong}")
+    for name, (their_name, axes) in expected.items():
+        shape, needed = checkpoint.entries[their_name].shape, ours[name].shape
+        back = [0] * len(axes)
+        for at, axis in enumerate(axes):
+            back[axis] = needed[at]
+        if list(shape) != back:
+            raise UserError(f"{checkpoint.index}: {their_name} is {by(shape)}, {by(back)} is needed")
+        if checkpoint.entries[their_name].dtype not in FLOATS:
+            raise UserError(f"{checkpoint.index}: {their_name} is of no floating type that weights have")
+    weights = {}
+    for name, (their_name, axes) in expected.items():
+        tensor = checkpoint[their_name]
+        check_finite(checkpoint.index, their_name, tensor)
+        weights[name] = tensor.permute(axes).to(torch.float32).contiguous()
+    return weights | counts(ours)
+
+
+def only_prefix(folder: Path, source: Path) -> Path:
+    found = [path for path in sorted([*folder.glob("*.index"), *folder.glob("*/*.index")]) if path.name[0] != "."]
+    if len(found) != 1:
+        names = ", ".join(str(path.relative_to(folder)) for path in found[:5]) or "none"
+        raise UserError(f"{source}: one TensorFlow checkpoint (NAME.index) is expected in it; there are: {names}")
+    return found[0].with_suffix("")
+
+
+def prefix_of(source: Path) -> Path | None:
+    """PREFIX, PREFIX.index and PREFIX.data-00000-of-00001 all name one checkpoint."""
+    if source.with_name(f"{source.name}.index").is_file():
+        return source
+    if source.suffix == ".index" or source.suffix.startswith(".data-"):
+        return source.with_suffix("")
+    return None
+
+
+def is_checkpoint_file(name: str) -> bool:
+    return name.endswith(".index") or ".data-" in name.rpartition("/")[2]

@@ -1,0 +1,114 @@
+"""timm's state dicts of the networks that have the same parameters here, by the same names."""
+
+import logging
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from segapp.base.errors import UserError
+from segapp.models.classifier import ClassifierConfig
+from segapp.models.encoders.aligned_xception import AlignedXceptionConfig
+from segapp.models.encoders.interface import INCEPTION
+from segapp.weights.checkpoint import CLASSIFIER, CheckpointInfo, by, misfit, shapes_of, without_classifier
+from segapp.weights.sources.common import (
+    COUNT,
+    FLOATS,
+    IMAGENET_CLASSES,
+    Weights,
+    WeightsMetadata,
+    check_finite,
+    counts,
+    imagenet_classes,
+)
+
+log = logging.getLogger(__name__)
+
+PICKLES = (".pth", ".pt", ".bin")
+SUFFIXES = (".safetensors", *PICKLES)
+
+ENCODERS = [AlignedXceptionConfig(name=name, width=1.0) for name in ("xception41", "xception65", "xception71")]
+"""Those whose parameters have timm's names here."""
+
+
+def read(path: Path, metadata: WeightsMetadata, sha256: str | None = None) -> tuple[CheckpointInfo, Weights]:
+    """A state dict of timm's, strictly.
+
+    Raises:
+        UserError: the first tensor that is missing, unused or misshapen is named.
+    """
+    weights = _unpickle(path) if path.suffix in PICKLES else _safetensors(path)
+    names = {name for name in weights if without_classifier(name)}
+    info, expected = min(map(_described, ENCODERS), key=lambda each: len(each[1].keys() ^ names))
+    found = info.network.encoder.name
+    if not expected.keys() & names:
+        raise UserError(f"{path}: no xception41, 65 or 71 of timm's: it has none of their tensors")
+    if f"{CLASSIFIER}weight" in weights:
+        number = len(weights[f"{CLASSIFIER}weight"]) if weights[f"{CLASSIFIER}weight"].ndim else 0
+        if number < 2:
+            raise UserError(f"{path}: {CLASSIFIER}weight is for {number} classes; 2 are the least")
+        classes = imagenet_classes() if number == IMAGENET_CLASSES else tuple(f"class {i}" for i in range(number))
+        info = info.model_copy(update={"classes": classes})
+        expected = shapes_of(info)
+    uncounted = counts(expected)
+    if wrong := misfit(expected.keys(), weights.keys() | uncounted.keys()):
+        hint = "; the p variants (xception65p) are another graph" if wrong.startswith("lacks") else ""
+        raise UserError(f"{path}: no {found} of timm's: it {wrong}{hint}")
+    for name, tensor in weights.items():
+        if tensor.shape != expected[name].shape:
+            raise UserError(f"{path}: {name} is {by(tensor.shape)}, {by(expected[name].shape)} is needed")
+        is_count = name.endswith(COUNT)
+        if tensor.dtype not in ((torch.int64,) if is_count else FLOATS) or not _is_plain(tensor):
+            raise UserError(f"{path}: {name} is of no type that weights have ({tensor.dtype})")
+        if not is_count:
+            check_finite(path, name, tensor)
+    info = info.model_copy(update={"trained_on": metadata.trained_on, "source": metadata.source(sha256, [path])})
+    # Two names may stand for one tensor, which safetensors does not write.
+    copies = {name: tensor.to(expected[name].dtype, copy=True) for name, tensor in weights.items()}
+    return info, uncounted | copies
+
+
+def _described(encoder: AlignedXceptionConfig) -> tuple[CheckpointInfo, Weights]:
+    info = CheckpointInfo(
+        network=ClassifierConfig(encoder=encoder), classes=(), normalization=INCEPTION, trained_on=()
+    )
+    return info, shapes_of(info)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+
+
+def _safetensors(path: Path) -> Weights:
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: damaged, or no safetensors file ({error})") from None
+
+
+def _unpickle(path: Path) -> Weights:
+    """A state dict from a file of torch.save, none of whose code runs."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            folded = any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UserError(f"{path}: no file of torch.save, or one of before 2020 ({error})") from None
+    if folded:
+        raise UserError(f"{path}: is compressed, which torch.save does not do; it may unfold to any size")
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # whatever unpickling makes of a damaged or a hostile file
+        log.debug("%s", path, exc_info=True)
+        raise UserError(f"{path}: damaged, or holds more than plain tensors, which is not loaded") from None
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items()
+    ):
+        held = ", ".join(map(str, content))[:80] if isinstance(content, dict) else type(content).__name__
+        raise UserError(f"{path}: holds no state dict of names and tensors, but {held or 'nothing'}")
+    return content

@@ -1,0 +1,128 @@
+"""The evaluation tool: what it leaves, what it says, how it ends."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segapp.base.classes import VOC_CLASSES, voc_palette
+from segapp.base.images import write_mask
+from segapp.data.formats.voc import voc_layout
+from tests.commands.tools import evaluate
+
+Make = Callable[..., Path]
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def voc_checkpoint(make_checkpoint: Make) -> Path:
+    return make_checkpoint("voc.safetensors", VOC_CLASSES)
+
+
+@pytest.fixture
+def damaged_root(shapes_root: Path, tmp_path: Path) -> Path:
+    """The set with one truncated image."""
+    root = tmp_path / "damaged"
+    (root / "JPEGImages").mkdir(parents=True)
+    for name in ("SegmentationClass", "ImageSets"):
+        (root / name).symlink_to(shapes_root / name)
+    for image in (shapes_root / "JPEGImages").iterdir():
+        content = image.read_bytes()
+        half = len(content) // 2 if image.stem == "000009" else None
+        (root / "JPEGImages" / image.name).write_bytes(content[:half])
+    return root
+
+
+def test_eval_scores_the_rest_and_is_marked(
+    damaged_root: Path, voc_checkpoint: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "eval"
+    assert evaluate(f"data.root={damaged_root}", f"checkpoint={voc_checkpoint}", f"output={out}") == 1
+    shown = capsys.readouterr().out
+    assert "000009.jpg: truncated or damaged" in shown
+    assert shown.splitlines()[-1].endswith("(incomplete: 1 not scored)")
+    scored = json.loads((out / "metrics.json").read_text())
+    assert (scored["images"], scored["complete"], len(scored["problems"])) == (3, False, 1)
+    page = (out / "report.html").read_text()
+    assert "incomplete" in page.lower()
+    assert "000009.jpg" in page
+
+
+def test_eval_of_masks_lists_what_is_missing_or_wrong(shapes_root: Path, tmp_path: Path, capsys: Capture) -> None:
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    write_mask(masks / "000008.png", np.zeros((64, 64), np.uint8), voc_palette())
+    write_mask(masks / "000009.png", np.zeros((32, 64), np.uint8), voc_palette())
+    write_mask(masks / "000010.png", np.full((64, 64), 255, np.uint8), voc_palette())
+    assert evaluate(f"data.root={shapes_root}", f"predictions={masks}", f"output={tmp_path / 'out'}") == 1
+    shown = capsys.readouterr().out
+    assert "000009.png: the mask is 64 x 32, its image 64 x 64" in shown
+    assert "000010.png: value 255 is outside the 21 classes" in shown
+    assert "000011.png: no such file" in shown
+    assert "(incomplete: 3 not scored)" in shown
+
+
+def test_masks_of_the_wrong_folder_are_one_line(shapes_root: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "predicted" / "masks").mkdir(parents=True)
+    for folder, message in (
+        ("predicted", "the masks are in"),
+        ("predicted/masks", "none of 4 images could be scored"),
+    ):
+        out = tmp_path / "out"
+        assert evaluate(f"data.root={shapes_root}", f"predictions={tmp_path / folder}", f"output={out}") == 2
+        assert message in capsys.readouterr().err.splitlines()[-1]
+        assert not out.exists()
+
+
+def test_absent_classes_are_left_out_and_named(shapes_root: Path, tmp_path: Path, capsys: Capture) -> None:
+    """All masks background: only the shapes' seven indices are in the union of truth and prediction."""
+    dataset = voc_layout(shapes_root, "val", VOC_CLASSES, "val")
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    right = total = 0
+    present = {0}
+    for index in range(len(dataset)):
+        label = dataset[index].label
+        assert label is not None
+        write_mask(masks / f"{dataset.ids[index]}.png", np.zeros_like(label), voc_palette())
+        right += int((label == 0).sum())
+        total += int((label != 255).sum())
+        present |= set(np.unique(label).tolist()) - {255}
+    assert evaluate(f"data.root={shapes_root}", f"predictions={masks}", f"output={tmp_path / 'out'}") == 0
+    scored = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert scored["miou"] == pytest.approx(right / total / len(present))
+    assert scored["absent_classes"] == [name for index, name in enumerate(VOC_CLASSES) if index not in present]
+    assert "train" in scored["absent_classes"]
+    assert scored["per_class_iou"]["train"] is None
+    assert "absent, left out of the mean" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["checkpoint=nowhere.safetensors"], "nowhere.safetensors: no such checkpoint"),
+        (["checkpoint=xception65_voc_coco_trainaug", "offline=true"], "offline=true"),
+        (["checkpoint=xception65_ade20k"], "xception65_ade20k knows 151 classes, voc2012 val has 21"),
+        (["predictions=nowhere"], "nowhere: no such folder of masks"),
+        (["data.root=nowhere"], "VOC 2012 is not in nowhere"),
+        (["data.val=other"], "no such list; there are: train, trainval, val"),
+        (["eval.classes=[unicorn]"], "eval.classes: unicorn is none of background"),
+        (["nosuchkey=1"], "nosuchkey is no key of this config"),
+    ],
+)
+def test_eval_mistakes(
+    shapes_root: Path, voc_checkpoint: Path, tmp_path: Path, capsys: Capture, overrides: list[str], message: str
+) -> None:
+    defaults = [f"data.root={shapes_root}", f"checkpoint={voc_checkpoint}", f"output={tmp_path / 'out'}"]
+    assert evaluate(*defaults, *overrides) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert message in error
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_eval_with_another_number_of_classes(shapes_root: Path, make_checkpoint: Make, capsys: Capture) -> None:
+    assert evaluate(f"data.root={shapes_root}", f"checkpoint={make_checkpoint()}") == 2
+    assert "knows 7 classes, voc2012 val has 21" in capsys.readouterr().err

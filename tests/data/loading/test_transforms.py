@@ -1,0 +1,151 @@
+"""Training transforms against the plain order of their steps."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from segapp.base.errors import UserError
+from segapp.data.loading.transforms import ScaleCropFlip, build_transform
+from tests.data.loading.samples import paper
+
+
+def test_scale_keeps_image_and_label_aligned() -> None:
+    """A pixel of the scaled label is the class of the pixel that its centre falls on, or borders on."""
+    rows, columns = np.mgrid[:20, :30].astype(np.uint8)
+    for scale in (0.5, 0.75, 1.0, 1.5, 2.0):
+        size = {"height": round(20 * scale), "width": round(30 * scale)}
+        transform = build_transform([{"ScaleCropFlip": {"scales": [scale], "p_flip": 0, **size}}])
+        for label, axis in ((rows, 0), (columns, 1)):
+            scaled = transform(image=np.zeros((20, 30, 3), np.uint8), mask=label)["mask"]
+            assert scaled.shape == (round(20 * scale), round(30 * scale))
+            chosen = scaled[:, 0] if axis == 0 else scaled[0]
+            centres = (np.arange(len(chosen)) + 0.5) * label.shape[axis] / len(chosen)
+            assert np.abs(chosen + 0.5 - centres).max() <= 0.5 + 1e-6, scale
+
+
+def test_paper_transform_pads_at_bottom_and_right_and_flips_both() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    label = image[..., 0] % 5
+    transform = build_transform(paper(65).train)
+    seen = set()
+    for seed in range(60):
+        transform.set_random_seed(seed)
+        out = transform(image=image, mask=label)
+        crop, mask = out["image"], out["mask"]
+        assert crop.shape == (65, 65, 3)
+        height, width = (mask != 255).any(1).sum(), (mask != 255).any(0).sum()
+        flipped = bool((mask[:, 0] == 255).all())
+        if flipped:
+            crop, mask = crop[:, ::-1], mask[:, ::-1]
+        assert (mask[:height, :width] != 255).all()
+        assert (mask[height:] == 255).all()
+        assert (crop[height:] == 128).all()
+        assert (crop[:, width:] == 128).all()
+        assert np.array_equal(crop[:height, :width], cv2.resize(image, (int(width), int(height))))
+        seen.add((int(height), flipped))
+    assert {height for height, _ in seen} == {10, 15, 20, 25, 30, 35, 40}
+    assert {flipped for _, flipped in seen} == {False, True}
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ({"NoSuchThing": {}}, "NoSuchThing is no transform"),
+        ({"HorizontalFlip": {"probability": 1}}, "HorizontalFlip.*probability"),
+        ({"ScaleCropFlip": {"scales": [], "height": 9, "width": 9}}, "ScaleCropFlip.*scales"),
+        ({"ScaleCropFlip": {"scales": [1, 0], "height": 9, "width": 9}}, "ScaleCropFlip.*greater than 0"),
+        ({"ScaleCropFlip": {"scales": [1]}}, "ScaleCropFlip.*height"),
+        ({"ScaleCropFlip": {"scales": [1], "height": 9, "width": 9, "p_flip": 2}}, "ScaleCropFlip.*p_flip"),
+        ({"Compose": {}}, "Compose is no transform"),
+    ],
+)
+def test_bad_transforms(step: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build_transform([step])
+
+
+def in_plain_order(
+    array: np.ndarray, step: ScaleCropFlip, params: dict[str, Any], interpolation: int, fill: int
+) -> np.ndarray:
+    """The whole array scaled, padded, cropped and flipped, one after the other."""
+    height, width = params["size"]
+    if (height, width) != array.shape[:2]:
+        array = cv2.resize(array, (width, height), interpolation=interpolation)
+    below, beside = max(0, step.height - height), max(0, step.width - width)
+    array = np.pad(array, ((0, below), (0, beside)) + ((0, 0),) * (array.ndim - 2), constant_values=fill)
+    array = array[params["top"] : params["top"] + step.height, params["left"] : params["left"] + step.width]
+    return array[:, ::-1] if params["flip"] else array
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 0.3, 0.55, 2.7, 0.99, 1.01])
+def test_scale_crop_flip_is_the_plain_order(scale: float) -> None:
+    """Within a grey level, and labels equal: images of all small sizes and some of VOC's, noise and hard edges."""
+    rng = np.random.default_rng(0)
+    sides = [*range(1, 120), *range(1, 120), *range(1, 120), 333, 375, 500]
+    for case, height in enumerate(sides):
+        width = int(rng.integers(1, 120)) if height < 120 else 500
+        crop = rng.integers(1, 150, 2).tolist() if height < 120 else (513, 321)
+        image = rng.integers(0, 256, (height, width, 3), np.uint8)
+        if case % 2:
+            image = np.where(image < 128, 0, 255).astype(np.uint8)
+        label = rng.integers(0, 256, (height, width), np.uint8)
+        step = ScaleCropFlip([scale], *crop)
+        step.set_random_seed(case)
+        into = np.full((*crop, 3), 77, np.uint8), np.full(crop, 77, np.uint8)
+        params = step.get_params_dependent_on_data({"shape": image.shape}, {"into": into} if case % 3 else {})
+        expected = in_plain_order(image, step, params, cv2.INTER_LINEAR, 128)
+        actual, actual_label = step.apply(image, **params), step.apply_to_mask(label, **params)
+        assert actual.shape == (*crop, 3)
+        assert np.abs(actual.astype(int) - expected).max() <= 1, (height, width, crop, params)
+        expected = in_plain_order(label, step, params, cv2.INTER_NEAREST_EXACT, 255)
+        assert np.array_equal(actual_label, expected), (height, width, crop, params)
+        assert (actual is into[0]) == (actual_label is into[1]) == bool(case % 3)
+
+
+def test_every_place_of_a_crop_is_drawn_and_right() -> None:
+    """So the part that is resized begins everywhere it can."""
+    image = np.random.default_rng(1).integers(0, 256, (45, 36, 3), np.uint8)
+    for scale in (0.75, 1.25, 1.75, 2.0):
+        step = ScaleCropFlip([scale], 20, 11)
+        places = set()
+        for seed in range(1500):
+            step.set_random_seed(seed)
+            params = step.get_params_dependent_on_data({"shape": image.shape}, {})
+            places |= {("top", params["top"]), ("left", params["left"]), ("flip", params["flip"])}
+            expected = in_plain_order(image, step, params, cv2.INTER_LINEAR, 128)
+            assert np.abs(step.apply(image, **params).astype(int) - expected).max() <= 1, params
+        height, width = params["size"]
+        assert len(places) == height - 20 + 1 + width - 11 + 1 + 2
+
+
+STEP: dict[str, dict[str, Any] | None] = {"ScaleCropFlip": {"scales": [2, 1, 0.5], "height": 33, "width": 33}}
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [{"Rotate": {"limit": 10, "p": 1}}, STEP, {"ToGray": {"p": 1}}],
+        [STEP, {"HorizontalFlip": {"p": 0.5}}, STEP],
+        [{"ScaleCropFlip": {"scales": [1], "height": 40, "width": 33}}, {"RandomCrop": {"height": 33, "width": 33}}],
+        [{"ToFloat": {"max_value": 255}}, STEP, {"FromFloat": {"max_value": 255}}],
+        [STEP, {"GaussNoise": {"p": 1}}],
+    ],
+)
+def test_other_steps_may_stand_around_it(steps: list[dict[str, dict[str, Any] | None]]) -> None:
+    """And a place for the crop changes nothing, whatever else writes or reads there."""
+    image = np.random.default_rng(0).integers(0, 256, (45, 36, 3), np.uint8)
+    transform = build_transform(steps)
+    for seed in range(20):
+        transform.set_random_seed(seed)
+        expected = transform(image=image, mask=image[..., 0])
+        assert expected["image"].shape == (33, 33, 3)
+        assert expected["mask"].shape == (33, 33)
+        assert expected["image"].dtype == np.uint8
+        transform.set_random_seed(seed)
+        into = np.empty((33, 33, 3), np.uint8), np.empty((33, 33), np.uint8)
+        actual = transform(image=image, mask=image[..., 0], into=into)
+        for name in ("image", "mask"):
+            assert np.array_equal(actual[name], expected[name])
