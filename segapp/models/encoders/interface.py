@@ -3,7 +3,7 @@
 from typing import Annotated, NamedTuple
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from segapp.base.config import Config
 
@@ -43,6 +43,3 @@ class Encoder(nn.Module):
     features: tuple[Feature, ...]
     normalization: Normalization
     blocks: nn.ModuleList
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        raise NotImplementedError
