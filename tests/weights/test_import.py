@@ -379,6 +379,7 @@ def test_timm_strict_both_ways(
         convert(tmp_path / "a.safetensors", NOTHING, tmp_path)
 
 
+@pytest.mark.slow
 def test_timms_other_graph_is_refused(tmp_path: Path) -> None:
     save_file(timm_state("xception41p"), tmp_path / "a.safetensors")
     with pytest.raises(UserError, match=r"the p variants \(xception65p\) are another graph"):
