@@ -15,6 +15,7 @@ from segapp.models.deeplabv3plus import DeepLabV3PlusConfig
 from segapp.models.head import ATROUS_RATES
 from segapp.models.layers import resize
 from segapp.training.losses import Loss, LossConfig
+from segapp.weights.sources.timm import ENCODERS
 
 PAPER_LOSS = Loss(LossConfig(cross_entropy=1, label_smoothing=0, top_k=1, class_weights="none", dice=0, lovasz=0))
 """The paper's loss: that of conf/loss/cross_entropy.yaml."""
@@ -70,9 +71,9 @@ def our_encoder(config: DeepLabV3PlusConfig, classes: int, train: bool) -> nn.Mo
 
 
 def smp(config: DeepLabV3PlusConfig, classes: int, train: bool) -> nn.Module:
+    _check_is_in_timm(config)
     import segmentation_models_pytorch
 
-    _only_full_width(config)
     network: nn.Module = segmentation_models_pytorch.DeepLabV3Plus(
         f"tu-{config.encoder.name}",
         encoder_weights=None,
@@ -84,16 +85,16 @@ def smp(config: DeepLabV3PlusConfig, classes: int, train: bool) -> nn.Module:
 
 
 def timm_encoder(config: DeepLabV3PlusConfig, classes: int, train: bool) -> nn.Module:
+    _check_is_in_timm(config)
     import timm
 
-    _only_full_width(config)
     encoder = timm.create_model(config.encoder.name, num_classes=0, output_stride=config.output_stride)
     return Adapted(encoder, lambda encoder, images: encoder.forward_features(images))
 
 
-def _only_full_width(config: DeepLabV3PlusConfig) -> None:
-    if config.encoder.width != 1:
-        raise UserError("it has no other width than model.encoder.width=1")
+def _check_is_in_timm(config: DeepLabV3PlusConfig) -> None:
+    if config.encoder not in ENCODERS:
+        raise UserError(f"it has no {config.encoder.describe()}")
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

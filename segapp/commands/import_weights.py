@@ -19,6 +19,7 @@ from segapp.base.errors import UserError
 from segapp.base.files import output_parent
 from segapp.data.formats.classes_file import read_classes
 from segapp.weights.find import LATEST, find_weights, metadata_of
+from segapp.weights.sources import timm
 from segapp.weights.sources.common import WeightsMetadata
 from segapp.weights.sources.convert import ARCHIVES, convert, own_file, write_converted, write_timm
 from segapp.weights.zoo import ZOO, ZooEntry, listing
@@ -72,9 +73,8 @@ def main(arguments: list[str]) -> int:
         unfit = [key for key in given if key in OF_NETWORKS]
         if unfit and not info.is_segmentation:
             raise UserError(f"{source} holds an encoder alone, which has no {unfit[0]}")
-        width = info.network.encoder.width
-        if config.format == "timm" and width != 1:
-            raise UserError(f"{source} is of width {width:g}; timm has no such network")
+        if config.format == "timm" and info.network.encoder not in timm.ENCODERS:
+            raise UserError(f"{source} is {info.network.encoder.describe()}; timm has no such network")
         (write_timm if config.format == "timm" else write_converted)(config.output, info, weights)
     log.info("%s: %s", source, info.describe())
     print(f"{config.output} ({config.output.stat().st_size / 1e6:.0f} MB)")

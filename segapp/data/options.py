@@ -1,17 +1,20 @@
-"""The config keys that every data set has."""
+"""The config keys that every data set has; docs/adding-a-data-set.md."""
 
 from typing import Literal
 
-from segapp.base.config import Config
+from segapp.base.config import Config, UserPath
 from segapp.base.errors import UserError
 
 
 class DataOptions(Config):
-    """Keys that every data set has, for training.
+    """Keys that every data set has.
 
-    `cache`: "memory" holds decoded images. `sampler`: "class_balanced" shows images of rare classes more often.
+    `root`: the folder that it lies in. For training, `cache`: "memory" holds decoded images; `sampler`:
+    "class_balanced" shows images of rare classes more often.
     """
 
+    name: str
+    root: UserPath
     cache: Literal["none", "memory"]
     sampler: Literal["uniform", "class_balanced"]
 

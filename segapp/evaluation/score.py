@@ -76,7 +76,7 @@ def _score_network(
     source = {
         "checkpoint": str(path.resolve()),
         "SHA-256": digest,
-        "network": f"{info.network.encoder.name}, width {info.network.encoder.width}",
+        "network": info.network.encoder.describe(),
         "trained on": info.describe(),
     }
     if info.source is not None:

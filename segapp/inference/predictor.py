@@ -41,7 +41,7 @@ class Predictor:
         inference: the geometry, and test-time augmentation; its side k * output_stride + 1 or None, not "trained".
 
     Raises:
-        UserError: a side of another size.
+        UserError: a side of another size, or a side or a scale that is not the runtime's only one.
     """
 
     def __init__(self, runtime: Runtime, inference: Whole | Sliding | Resized) -> None:
@@ -53,6 +53,10 @@ class Predictor:
                 f"a {inference.key} of {side} is not k * output_stride + 1 at output stride {output_stride}; "
                 f"take {near}"
             )
+        only = runtime.spec.input_size
+        if only is not None and (only != (side, side) or inference.scales != (1,)):
+            at = f"inference.{inference.key}={only[0]}, at scale 1"
+            raise UserError(f"this network takes images of {only[1]} x {only[0]} alone: {at}")
         self.runtime = runtime
         self.inference = inference
         self.canvas = side

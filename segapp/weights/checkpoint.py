@@ -271,7 +271,7 @@ def start_from(path: Path, model: DeepLabV3Plus, classes: tuple[str, ...]) -> tu
         path,
         needed,
         lambda name: None if name.startswith(LOGITS) and not keeps else name,
-        remedy=f"it is {_encoder_of(info)}; set model= as it was trained",
+        remedy=f"it is {info.network.encoder.describe()}; set model= as it was trained",
     )
     model.load_state_dict(expected | weights)
     remark = None
@@ -294,16 +294,10 @@ def start_encoder_from(path: Path, encoder: Encoder) -> CheckpointInfo:
         path,
         encoder.state_dict(),
         encoder_name if info.is_segmentation else without_classifier,
-        remedy=f"it is {_encoder_of(info)}; set encoder_weights to others, or to null for none",
+        remedy=f"it is {info.network.encoder.describe()}; set encoder_weights to others, or to null for none",
     )
     encoder.load_state_dict(weights)
     return info
-
-
-def _encoder_of(info: CheckpointInfo) -> str:
-    """Its name, and what else the config says of it, as in "xception41 of width 0.25"."""
-    values = info.network.encoder.model_dump()
-    return " ".join([values.pop("name"), *(f"of {key} {value:g}" for key, value in values.items())])
 
 
 def encoder_name(name: str) -> str | None:

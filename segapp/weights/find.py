@@ -51,9 +51,9 @@ def find_encoder(weights: str, encoder: EncoderConfig, *, offline: bool = False)
         if not of_it:
             raise UserError(f"encoder_weights=auto: none are published for {encoder.name}; null starts from scratch")
         weights = of_it[0]
-    if weights in ZOO and (encoder.width != 1 or ZOO[weights].encoder != encoder.name):  # before a long download
+    if weights in ZOO and not (encoder.is_as_published and ZOO[weights].encoder == encoder.name):  # before a download
         raise UserError(
-            f"encoder_weights={weights} is not for {encoder.name} of width {encoder.width:g}; "
+            f"encoder_weights={weights} is not for {encoder.describe()}; "
             "name other weights, or set it to null to start from scratch"
         )
     return find_weights(weights, offline=offline)

@@ -15,7 +15,7 @@ TIMM_RESULTS = "timm's results-imagenet.csv"
 class ZooEntry:
     """One file of published weights.
 
-    encoder: by its name in conf/model/encoder, of width 1.
+    encoder: by its name in conf/model/encoder, with the values there.
     what: in words.
     url: its address. megabytes: about its size.
     licence: of the weights.

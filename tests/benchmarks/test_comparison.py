@@ -1,6 +1,7 @@
 """What infer and train print, held against counts by hand and by timm's modules."""
 
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 import segapp.benchmarks.comparison
 from segapp.base.compose import read_config
+from segapp.base.errors import UserError
 from segapp.benchmarks.comparison import peak_of_a_process
 from segapp.benchmarks.contenders import CONTENDERS
 from segapp.benchmarks.train import TrainBenchmarkConfig, prepare_training
@@ -84,6 +86,14 @@ def test_an_encoder_alone_costs_what_timms_does(capsys: Capture) -> None:
     assert timms["network"] == "timm-encoder"
     assert ours["GFLOP"] == timms["GFLOP"]
     assert "smp is left out: " in shown
+
+
+@pytest.mark.parametrize("encoder", [{"name": "xception41", "width": 0.5}, {"name": "mobilenet_v2", "width": 1}])
+@pytest.mark.parametrize("contender", ["smp", "timm-encoder"])
+def test_a_peer_is_left_out_where_it_has_no_such_encoder(contender: str, encoder: dict[str, Any]) -> None:
+    """MobileNetV2's at timm has a 1x1 conv more."""
+    with pytest.raises(UserError, match=f"it has no {encoder['name']} of width"):
+        CONTENDERS[contender].network(small(encoder=encoder), 5, False)
 
 
 @torch.inference_mode()

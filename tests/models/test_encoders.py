@@ -14,6 +14,7 @@ from segapp.base.paths import CONF
 from segapp.models.classifier import ClassifierConfig
 from segapp.models.encoders import EncoderConfig
 from segapp.models.encoders.interface import Encoder
+from segapp.models.encoders.mobilenet_v2 import MobileNetV2Config
 from segapp.models.surgery import checkpoint_activations, freeze_bn
 from tests.networks import randomise, small
 
@@ -21,6 +22,7 @@ CASES: dict[str, dict[str, Any]] = {
     "xception41": {"width": 0.125},
     "xception65": {"width": 0.125},
     "xception71": {"width": 0.125},
+    "mobilenet_v2": {"width": 0.25},
 }
 """Every file of conf/model/encoder, with what makes it small: these tests are of behaviour, not of values."""
 STRIDES = (8, 16, 32)
@@ -28,9 +30,12 @@ STRIDES = (8, 16, 32)
 every = pytest.mark.parametrize("name", CASES)
 
 
+def written(name: str) -> dict[str, Any]:
+    return yaml.safe_load((CONF / "model" / "encoder" / f"{name}.yaml").read_text())  # type: ignore[no-any-return]
+
+
 def config(name: str) -> EncoderConfig:
-    values = yaml.safe_load((CONF / "model" / "encoder" / f"{name}.yaml").read_text())
-    return TypeAdapter(EncoderConfig).validate_python(values | CASES[name])
+    return TypeAdapter(EncoderConfig).validate_python(written(name) | CASES[name])
 
 
 def build(name: str, output_stride: int = 16) -> Encoder:
@@ -48,6 +53,21 @@ def test_every_encoder_is_tested() -> None:
     assert {path.stem for path in (CONF / "model" / "encoder").glob("*.yaml")} == CASES.keys()
     for name in CASES:
         assert config(name).name == name
+
+
+@every
+def test_its_config_says_whether_it_is_as_published(name: str) -> None:
+    """And a file of weights that says no more than the name means that."""
+    published = TypeAdapter(EncoderConfig).validate_python(written(name))
+    assert published.is_as_published
+    assert TypeAdapter(EncoderConfig).validate_python({"name": name}) == published
+    assert not config(name).is_as_published
+    assert config(name).describe().startswith(f"{name} of ")
+
+
+def test_a_config_in_words() -> None:
+    assert MobileNetV2Config(name="mobilenet_v2", width=0.35).describe() == "mobilenet_v2 of width 0.35"
+    assert MobileNetV2Config(name="mobilenet_v2").describe() == "mobilenet_v2 of width 1"
 
 
 @every

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segapp.base.errors import UserError
+from segapp.inference.options import Whole
 from segapp.inference.predictor import Predictor
 from segapp.models.encoders.interface import INCEPTION, Normalization
 from segapp.runtimes.interface import RuntimeSpec
@@ -69,5 +71,11 @@ def test_the_predictor_needs_no_more_than_the_interface() -> None:
     assert predictor.classes == CLASSES
 
 
-def test_specs_that_differ_are_told_apart() -> None:
-    assert replace(Brightness.spec, input_size=(8, 8)) != Brightness.spec
+@pytest.mark.parametrize("options", [whole(33), whole(None), whole(41, scales=(0.5, 1))])
+def test_a_runtime_of_one_size_gets_no_other(options: Whole) -> None:
+    class OfOneSize(Brightness):
+        spec = replace(Brightness.spec, input_size=(41, 41))
+
+    assert Predictor(OfOneSize(), whole(41, flip=True))(np.zeros((50, 30, 3), np.uint8)).shape == (50, 30)
+    with pytest.raises(UserError, match=r"takes images of 41 x 41 alone: inference\.canvas=41, at scale 1"):
+        Predictor(OfOneSize(), options)

@@ -22,6 +22,7 @@ from segapp.data.checks.splits import overlapping
 from segapp.data.formats.shapes import SHAPES_CLASSES
 from segapp.models.classifier import ClassifierConfig
 from segapp.models.encoders.interface import INCEPTION
+from segapp.models.encoders.mobilenet_v2 import MobileNetV2Config
 from segapp.training.config import TrainConfig
 from segapp.training.trainer import train
 from segapp.weights.checkpoint import (
@@ -213,6 +214,11 @@ def test_weights_are_of_the_encoder_they_name_not_of_one_whose_name_begins_alike
             find_encoder("xception65_imagenet", other)
         with pytest.raises(UserError, match=f"none are published for {name}"):
             find_encoder("auto", other)
+    mobilenet = MobileNetV2Config(name="mobilenet_v2")
+    with pytest.raises(UserError, match="none are published for mobilenet_v2; null starts from scratch"):
+        find_encoder("auto", mobilenet)
+    with pytest.raises(UserError, match="xception65_imagenet is not for mobilenet_v2 of width 1"):
+        find_encoder("xception65_imagenet", mobilenet)
 
 
 def encoder_file(path: Path) -> Path:

@@ -22,8 +22,9 @@ from segapp.base.compose import read_config
 from segapp.base.errors import UserError
 from segapp.cli import run_tool
 from segapp.evaluation.config import EvalToolConfig
+from segapp.models.encoders.interface import INCEPTION
 from segapp.training.config import TrainConfig
-from segapp.weights.checkpoint import CheckpointInfo, load_model, read_info
+from segapp.weights.checkpoint import CheckpointInfo, load_model, read_info, save_checkpoint
 from segapp.weights.sources.common import WeightsMetadata
 from segapp.weights.sources.convert import convert
 from segapp.weights.sources.tensorflow import _iteration
@@ -32,7 +33,7 @@ from segapp.weights.sources.tensorflow_checkpoint import TFCheckpoint
 from segapp.weights.sources.tensorflow_names import tf_name, tf_places
 from segapp.weights.zoo import ZOO
 from tests.bundles import Shapes, write_bundle, write_index
-from tests.networks import config
+from tests.networks import config, small
 from tests.tensorflow.weights import classifier_variables, image, trainable, values, variables
 
 FIXTURES = Path(__file__).parent.parent / "tensorflow" / "fixtures"
@@ -354,6 +355,17 @@ def test_timm_computes_the_same_with_the_encoder_of_a_network(imported: Path, tm
     with torch.inference_mode():
         wanted = theirs(x)
         assert (ours.encoder(x)[-1] - wanted).abs().max() < 1e-4 * wanted.abs().max()
+
+
+@pytest.mark.parametrize(("name", "width"), [("xception41", 0.125), ("mobilenet_v2", 1)])
+def test_a_network_that_timm_lacks_is_no_file_for_it(name: str, width: float, tmp_path: Path, capsys: Capture) -> None:
+    path, out = tmp_path / "network.safetensors", tmp_path / "encoder.safetensors"
+    network = small(encoder={"name": name, "width": width})
+    info = CheckpointInfo(network=network, classes=("a", "b"), normalization=INCEPTION, trained_on=())
+    save_checkpoint(path, network.build(2), info)
+    assert run_tool("import_weights", [str(path), f"output={out}", "format=timm"]) == 2
+    assert f"is {name} of width {width:g}; timm has no such network" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def without(state: dict[str, Tensor], key: str) -> dict[str, Tensor]:

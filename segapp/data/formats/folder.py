@@ -24,7 +24,6 @@ class FolderConfig(DataOptions):
 
     name: Literal["folder"]
     title: str | None
-    root: UserPath
     images: str
     masks: str
     image_ending: str

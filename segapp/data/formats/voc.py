@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Literal
 
 from segapp.base.classes import VOC_CLASSES
-from segapp.base.config import UserPath
 from segapp.base.errors import UserError
 from segapp.data.dataset import Role, SegmentationDataset
 from segapp.data.fingerprint import fingerprinted
@@ -25,7 +24,6 @@ class Voc2012Config(DataOptions):
     """
 
     name: Literal["voc2012"]
-    root: UserPath
     train: str
     val: str
     download: bool

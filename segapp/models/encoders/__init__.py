@@ -1,5 +1,11 @@
 """Encoders by name: a config class beside each family, which builds it; docs/adding-an-encoder.md."""
 
-from segapp.models.encoders.aligned_xception import AlignedXceptionConfig
+from typing import Annotated
 
-EncoderConfig = AlignedXceptionConfig
+from pydantic import Field
+
+from segapp.models.encoders.aligned_xception import AlignedXceptionConfig
+from segapp.models.encoders.mobilenet_v2 import MobileNetV2Config
+
+EncoderConfig = Annotated[AlignedXceptionConfig | MobileNetV2Config, Field(discriminator="name")]
+"""One class a family; each is an `EncoderOptions`."""

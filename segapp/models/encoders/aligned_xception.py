@@ -10,8 +10,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from segapp.base.config import Config
-from segapp.models.encoders.interface import INCEPTION, Encoder, Feature
+from segapp.models.encoders.interface import INCEPTION, Encoder, EncoderOptions, Feature
 from segapp.models.layers import Conv2d, ConvBN, SeparableConv, trunc_normal
 from segapp.models.strides import strides_and_rates
 
@@ -53,14 +52,13 @@ XCEPTIONS = {
 }
 
 
-class AlignedXceptionConfig(Config):
+class AlignedXceptionConfig(EncoderOptions):
     """See conf/model/encoder/xception65.yaml. `width` multiplies every channel count, rounded to multiples of 8."""
 
     name: Literal["xception41", "xception65", "xception71"]
-    width: float = Field(gt=0, le=4)
+    width: float = Field(default=1.0, gt=0, le=4)
 
     def build(self, output_stride: int) -> "AlignedXception":
-        """Freshly initialised, as for ImageNet."""
         return AlignedXception(XCEPTIONS[self.name], output_stride=output_stride, width=self.width)
 
 

@@ -28,6 +28,29 @@ class Feature(NamedTuple):
     stride: int
 
 
+class EncoderOptions(Config):
+    """The config of every encoder: all that rebuilds it but its weights and its output stride.
+
+    Keys beside `name` are of its architecture. Their defaults are what published weights have, and what a file of
+    weights means that does not say.
+    """
+
+    name: str
+
+    def build(self, output_stride: int) -> "Encoder":
+        """Freshly initialised."""
+        raise NotImplementedError
+
+    @property
+    def is_as_published(self) -> bool:
+        return all(value == type(self).model_fields[key].default for key, value in self if key != "name")
+
+    def describe(self) -> str:
+        """As in "xception41 of width 0.25"."""
+        keys = ((key, f"{value:g}" if isinstance(value, float) else value) for key, value in self if key != "name")
+        return " ".join([self.name, *(f"of {key} {value}" for key, value in keys)])
+
+
 class Encoder(nn.Module):
     """N x 3 x H x W, normalised, of any size, to the tensors that `features` describes, shallow to deep.
 

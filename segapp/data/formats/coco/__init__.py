@@ -17,7 +17,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from segapp.base.config import Config, UserPath, Words
+from segapp.base.config import Config, Words
 from segapp.base.errors import UserError
 from segapp.data.dataset import Role, SegmentationDataset
 from segapp.data.fingerprint import fingerprinted
@@ -41,7 +41,6 @@ class CocoConfig(DataOptions):
 
     name: Literal["coco"]
     title: str | None
-    root: UserPath
     train: CocoSplit
     val: CocoSplit
     classes: dict[str, Words] | None

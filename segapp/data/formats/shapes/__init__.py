@@ -14,7 +14,6 @@ import numpy as np
 from pydantic import Field
 
 from segapp.base.classes import voc_palette
-from segapp.base.config import UserPath
 from segapp.base.images import write_image, write_mask
 from segapp.base.logs import progress_bar
 from segapp.data.dataset import Role, SegmentationDataset
@@ -67,7 +66,6 @@ class ShapesConfig(DataOptions):
     """Drawn on first use into a folder of `root` that the other values name; see conf/data/shapes.yaml."""
 
     name: Literal["shapes"]
-    root: UserPath
     train: int = Field(gt=0)
     val: int = Field(gt=0)
     height: int = Field(ge=32, le=4096)
