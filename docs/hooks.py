@@ -130,18 +130,15 @@ class Tool:
 
 @cache
 def _tools() -> tuple[Tool, ...]:
-    """What tools/ has, with the help of the module in segapp/commands."""
-    tools = []
-    for path in sorted((ROOT / "tools").glob("*.py")):
-        module = ast.parse((PACKAGE / "commands" / path.name).read_text(encoding="utf-8"))
-        configs = next((ast.literal_eval(value) for name, value in _constants(module) if name == "CONFIGS"), None)
-        tools.append(Tool(path.stem, ast.get_docstring(module) or "", configs or (path.stem,)))
-    return tuple(tools)
-
-
-def _constants(module: ast.Module) -> list[tuple[str, ast.expr]]:
-    assigned = [node for node in module.body if isinstance(node, ast.Assign)]
-    return [(name.id, node.value) for node in assigned for name in node.targets if isinstance(name, ast.Name)]
+    """What segapp/commands has a config for: each file's first line is a command that uses it."""
+    configs: dict[str, list[str]] = {}
+    for path in sorted(CONF.glob("*.yaml")):
+        named = re.search(r"(?:tools/|segapp )(\w+)", path.read_text(encoding="utf-8").partition("\n")[0])
+        if named is None:
+            raise PluginError(f"{path}: the first line names no tool")
+        configs.setdefault(named[1], []).append(path.stem)
+    modules = {tool: ast.parse((PACKAGE / "commands" / f"{tool}.py").read_text(encoding="utf-8")) for tool in configs}
+    return tuple(Tool(tool, ast.get_docstring(modules[tool]) or "", tuple(configs[tool])) for tool in sorted(configs))
 
 
 def _groups() -> list[PurePosixPath]:
@@ -239,6 +236,7 @@ def _zoo_cards() -> str:
         facts = {
             "what": entry.what,
             "use": f"`{_use(name, entry)}`",
+            "encoder": f"`{entry.encoder}`",
             "trained on": ", ".join(entry.trained_on),
             "published": entry.published if entry.published == "none" else f"{entry.published} ({entry.source})",
             "licence": entry.licence,

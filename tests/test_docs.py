@@ -54,6 +54,7 @@ def test_the_encoder_of_its_page() -> None:
             assert output.shape == (2, channels, -(-65 // stride), -(-97 // stride))
 
 
+@pytest.mark.slow
 def test_the_runtime_of_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SEGAPP_RUNS", str(tmp_path))

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,34 +17,60 @@ from segapp.evaluation.examples import make_examples
 from segapp.evaluation.labellers import by_network
 from segapp.inference.prediction import Prediction
 from segapp.inference.predictor import Predictor
+from segapp.models.deeplabv3plus import DeepLabV3Plus
 from segapp.reports.grid import picture_grid
+from segapp.runtimes.pytorch import PyTorchRuntime
 from segapp.training.config import TrainConfig
 from segapp.training.losses import Loss
 from segapp.training.stopping import StopRequest
 from segapp.training.task import Metric
 from segapp.weights.checkpoint import CheckpointInfo
 
-MIOU = Metric("miou", "mIoU")
 
-
-@dataclass
 class Segmentation:
     """A `Task`.
 
     Args:
-        predictors: of the networks, by prefix.
+        loss: on logits and labels.
         validation: None where nothing is scored.
         description: of the weights, but for their iteration and score.
+        device: on which networks are validated.
     """
 
-    config: TrainConfig
-    loss: Loss
-    predictors: dict[str, Predictor]
-    networks: dict[str, nn.Module]
-    validation: SegmentationDataset | None
-    description: CheckpointInfo
-    processes: Processes
-    metric: Metric = MIOU
+    metric = Metric("miou", "mIoU")
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        loss: Loss,
+        validation: SegmentationDataset | None,
+        description: CheckpointInfo,
+        *,
+        device: torch.device,
+        processes: Processes,
+    ) -> None:
+        self.config = config
+        self.loss = loss
+        self.validation = validation
+        self.description = description
+        self.device = device
+        self.processes = processes
+        self.networks: dict[str, nn.Module] = {}
+        self._predictors: dict[str, Predictor] = {}
+
+    def add(self, prefix: str, network: nn.Module) -> None:
+        """Moves a network to the device, to be validated with the others."""
+        assert isinstance(network, DeepLabV3Plus)
+        runtime = PyTorchRuntime(
+            network,
+            self.description.classes,
+            background=self.description.background,
+            normalization=self.description.normalization,
+            device=self.device,
+            precision=self.config.precision,
+        )
+        self.networks[prefix] = network
+        self._predictors[prefix] = Predictor(runtime, self.config.inference)
 
     @property
     def validates(self) -> bool:
@@ -69,7 +94,7 @@ class Segmentation:
 
     def _evaluate(self, prefix: str, stop: StopRequest | None) -> Evaluation:
         assert self.validation is not None
-        predictor, is_final = self.predictors[prefix], stop is None
+        predictor, is_final = self._predictors[prefix], stop is None
         label = by_network(predictor, confidence=is_final and self.config.eval.detailed)
 
         def label_or_stop(samples: Sequence[Sample]) -> Sequence[Prediction | UserError]:
@@ -92,7 +117,7 @@ class Segmentation:
         assert self.validation is not None
         number = min(self.config.pictures, len(self.validation))
         places = torch.linspace(0, len(self.validation) - 1, number).long().tolist()
-        examples = make_examples(self.validation, by_network(self.predictors[""]), places)
+        examples = make_examples(self.validation, by_network(self._predictors[""]), places)
         return picture_grid(examples, self.validation.classes, voc_palette()) if examples else None
 
     def describe(self, iteration: int, score: float | None) -> CheckpointInfo:

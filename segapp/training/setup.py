@@ -22,12 +22,10 @@ from segapp.data.loading.memory import InMemory
 from segapp.data.loading.sampling import ClassBalanced, Uniform
 from segapp.data.options import check_network
 from segapp.evaluation.checks import check_classes, warn_of_seen
-from segapp.inference.predictor import Predictor
 from segapp.models.deeplabv3plus import DeepLabV3Plus
 from segapp.models.encoders.interface import Normalization
 from segapp.models.surgery import checkpoint_activations, freeze_bn, set_bn_momentum
 from segapp.runs.layout import AVERAGED, WEIGHTS
-from segapp.runtimes.pytorch import PyTorchRuntime
 from segapp.training.checkpoints import Checkpoint, Progress, newest_checkpoint, read_checkpoint
 from segapp.training.config import TrainConfig
 from segapp.training.losses import Loss
@@ -102,35 +100,26 @@ def prepare(config: TrainConfig, output: Path, processes: Processes) -> Setup:
         nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         images_at_once *= processes.world_size
 
-    def predictor_of(network: nn.Module) -> Predictor:
-        assert isinstance(network, DeepLabV3Plus)
-        runtime = PyTorchRuntime(
-            network, classes, normalization=normalization, device=device, precision=config.precision
-        )
-        return Predictor(runtime, config.inference)
-
-    networks: dict[str, nn.Module] = {"": model}
-    predictors = {"": predictor_of(model)}  # on the device before the optimizer looks at it
     weights = None
     if config.loss.class_weights == "balanced":
         weights = torch.from_numpy(class_weights(data.counts, len(classes))).float().to(device)
-    loss = Loss(config.loss, weights)
-    train_step = TrainStep(model, config, loss, normalization, device=device, processes=processes)
-    if train_step.averaged is not None:
-        networks[EMA] = train_step.averaged.module
-        predictors[EMA] = predictor_of(train_step.averaged.module)
-    progress = Progress() if resumed is None else restore(resumed, train_step)
     trained_on = tuple(dict.fromkeys([*(initial.trained_on if initial else ()), data.training.name]))
     description = CheckpointInfo(
         network=config.model,
         classes=classes,
         background=data.training.background,
         normalization=normalization,
-        canvas=predictors[""].canvas,
+        canvas=config.inference.side if isinstance(config.inference.side, int) else None,
         trained_on=trained_on,
         source=initial.source if initial else None,
     )
-    task = Segmentation(config, loss, predictors, networks, data.validation, description, processes)
+    loss = Loss(config.loss, weights)
+    task = Segmentation(config, loss, data.validation, description, device=device, processes=processes)
+    task.add("", model)  # which is on the device before the optimizer looks at it
+    train_step = TrainStep(model, config, task.loss, normalization, device=device, processes=processes)
+    if train_step.averaged is not None:
+        task.add(EMA, train_step.averaged.module)
+    progress = Progress() if resumed is None else restore(resumed, train_step)
     _warn(config, images_at_once)
     if data.validation is not None:
         warn_of_seen(data.validation, trained_on)

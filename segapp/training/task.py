@@ -24,10 +24,12 @@ class Metric:
 
 
 class Task(Protocol):
-    """Attributes:
-    networks: by prefix ("" and EMA) those that are validated.
-    validates: whether there is anything to validate on.
-    data_name: of what is validated on.
+    """What the trainer asks for: a loss to minimise, and validation of the network, and of its moving average.
+
+    Attributes:
+        networks: those that are validated, by the prefix of their metrics: "" and EMA.
+        validates: whether there is anything to validate on.
+        data_name: of what is validated on.
     """
 
     metric: Metric

@@ -119,6 +119,7 @@ def test_a_changed_label_is_not_reported_from_what_was_counted(
     assert f"has changed since it was scored in {out}; name another output folder" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signal", ["SIGTERM", "SIGINT"])
 def test_signals_say_how_it_goes_on(
     signal: str, shapes_root: Path, make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,

@@ -167,6 +167,7 @@ def test_the_mirror_of_an_image_gives_the_mirror_of_its_labels(scales: tuple[flo
     assert not torch.allclose(there, in_full_precision(one_way, image, one_way.inference.augmentation), atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inference", [whole(65), sliding(49)])
 def test_settings_share_what_they_have_in_common(inference: Whole | Sliding) -> None:
     settings = [

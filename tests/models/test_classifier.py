@@ -11,6 +11,7 @@ from segapp.models.encoders.aligned_xception import AlignedXceptionConfig
 from tests.networks import randomise
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["xception41", "xception71"])
 @torch.inference_mode()
 def test_logits_are_timms(name: Any) -> None:

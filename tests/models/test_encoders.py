@@ -128,6 +128,7 @@ def test_channels_last_and_a_batch_agree_with_one_image(name: str) -> None:
             assert (output - wanted[: len(output)]).norm() / wanted[: len(output)].norm() < 1e-5
 
 
+@pytest.mark.slow
 @every
 def test_state_dict_round_trip(name: str) -> None:
     encoder, file = build(name), io.BytesIO()
@@ -139,6 +140,7 @@ def test_state_dict_round_trip(name: str) -> None:
         assert torch.equal(tensor, other.state_dict()[key])
 
 
+@pytest.mark.slow
 @every
 def test_export(name: str) -> None:
     encoder = build(name)

@@ -132,6 +132,7 @@ def test_ablations() -> None:
     assert cityscapes.aspp.projection.conv.in_channels == 4 * 16
 
 
+@pytest.mark.slow
 def test_published_cost_of_the_dense_decoder() -> None:
     """Table 5 of the paper: 68.00 G without a decoder, 89.76 G with a dense one, both at OS16 with a dense ASPP.
 
@@ -195,6 +196,7 @@ def test_bn_momentum_is_set_from_outside() -> None:
     assert {module.momentum for module in model.modules() if isinstance(module, nn.BatchNorm2d)} == {0.03}
 
 
+@pytest.mark.slow
 def test_batch_norm_constants() -> None:
     model = config().build(21)
     for name, module in model.named_modules():
@@ -256,6 +258,7 @@ def test_activation_checkpointing_changes_nothing() -> None:
         assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_initial_values() -> None:
     torch.manual_seed(0)
     model: Any = config(encoder__name="xception41").build(21)

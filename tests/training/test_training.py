@@ -142,6 +142,7 @@ def test_the_last_good_checkpoint_outlives_a_loss_that_is_not_finite(
     assert all(torch.isfinite(each).all() for each in weights(tmp_path).values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mistake", ["eval.classes=[unicorn]", "transform.train=[{Nope:{}}]", "transform.crop=34", "inference.canvas=64"]
 )

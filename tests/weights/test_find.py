@@ -116,6 +116,7 @@ def test_two_at_once_fetch_once(requests: list[str], caplog: pytest.LogCaptureFi
     assert f"another process is preparing {NAME}; waiting" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_file_put_by_hand_is_taken_and_stays(served: Path) -> None:
     """The address in the catalogue is not asked: offline."""
     with pytest.raises(UserError) as caught:

@@ -343,6 +343,7 @@ def test_timm_to_ours_to_timm_is_the_same_bits(name: str, suffix: str, tmp_path:
         assert returned[key].numpy().tobytes() == tensor.numpy().tobytes(), key
 
 
+@pytest.mark.slow
 def test_timm_computes_the_same_with_the_encoder_of_a_network(imported: Path, tmp_path: Path) -> None:
     """format=timm takes the encoder out of a segmentation network, for timm to load strictly."""
     out = tmp_path / "encoder.safetensors"
@@ -390,6 +391,7 @@ def test_timm_strict_both_ways(
         convert(tmp_path / "a.safetensors", NOTHING, tmp_path)
 
 
+@pytest.mark.slow
 def test_timms_other_graph_is_refused(tmp_path: Path) -> None:
     save_file(timm_state("xception41p"), tmp_path / "a.safetensors")
     with pytest.raises(UserError, match=r"the p variants \(xception65p\) are another graph"):

@@ -19,10 +19,10 @@ from tests.networks import randomise, small
 NETWORK = """{"format":"segapp-1","model":{"name":"deeplabv3plus","encoder":{"name":"xception41","width":0.125,\
 "weights":null},"output_stride":16,"aspp":{"channels":16,"separable":true,"image_pooling":true,"dropout":0.1},\
 "decoder":{"channels":16,"low_level_channels":8,"separable":true},"bn_momentum":0.1,"activation_checkpointing":false},\
-"classes":["background","disc","tile"],"canvas":161,"trained_on":["imagenet","shapes train"],"iteration":1000,\
+"classes":["background","disc","tile"],"canvas":161,"splits_seen":["imagenet","shapes train"],"iteration":1000,\
 "miou":0.625,"source":null}"""
 ENCODER = """{"format":"segapp-encoder-1","encoder":{"name":"xception41","width":0.125,"weights":null},"classes":[],\
-"trained_on":["imagenet"],"source":{"address":"https://somewhere","sha256":"00","licence":"MIT"}}"""
+"splits_seen":["imagenet"],"source":{"address":"https://somewhere","sha256":"00","licence":"MIT"}}"""
 
 
 def network_file(path: Path, description: str = NETWORK, classes: int = 3) -> Path:
@@ -80,7 +80,7 @@ def test_the_background_follows_from_the_classes(tmp_path: Path) -> None:
     "change",
     [
         lambda d: d.pop("model"),
-        lambda d: d.pop("trained_on"),
+        lambda d: d.pop("splits_seen"),
         lambda d: d.pop("miou"),
         lambda d: d.update(model=[]),
         lambda d: d["model"].update(builder="os.system"),

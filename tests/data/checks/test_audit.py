@@ -127,6 +127,7 @@ def test_each_damage_is_found_and_nothing_else(
     assert told in " ".join(part for each in findings for part in (each.title, each.advice, *each.files))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mask", "cause"),
     [
