@@ -63,8 +63,8 @@ def compose_config(name: str, overrides: Sequence[str], kind: type[Config] = Con
                 message = f"cannot read {error.override!r}: write key=value, and quote special characters"
                 raise UserError(message) from None
             except MissingConfigException as error:
-                choices = ", ".join(error.options or ())
-                raise UserError(f"{error.missing_cfg_file}: no such choice; there are: {choices}") from None
+                known = ", ".join(error.options or ())
+                raise UserError(f"{error.missing_cfg_file}: no such choice; there are: {known}") from None
             except ConfigCompositionException as error:
                 raise UserError(_composition_problem(error, _known_keys(name, overrides))) from None
     except (HydraException, OmegaConfBaseException) as error:
