@@ -50,12 +50,12 @@ def load(
     """
     if output_stride not in (None, *ATROUS_RATES):
         raise UserError(f"output_stride={output_stride}: 8, 16 or 32 is possible")
-    views = {"scales": tuple(scales), "flip": flip}
+    augmentation = {"scales": tuple(scales), "flip": flip}
     try:
         inference: Whole | Sliding = (
-            Whole.model_validate({"canvas": canvas, **views})
+            Whole.model_validate({"canvas": canvas, **augmentation})
             if window is None
-            else Sliding.model_validate({"window": window, "overlap": overlap, **views})
+            else Sliding.model_validate({"window": window, "overlap": overlap, **augmentation})
         )
     except ValidationError as error:
         first = error.errors()[0]

@@ -8,9 +8,9 @@ import torch
 from segapp.base.errors import UserError
 from segapp.base.images import read_mask
 from segapp.data.dataset import Sample, check_size
-from segapp.inference.options import TestTimeAugmentation
 from segapp.inference.prediction import Prediction
 from segapp.inference.predictor import Predictor
+from segapp.inference.test_time_augmentation import TestTimeAugmentation
 
 Labeller = Callable[[Sequence[Sample]], Sequence[Prediction | UserError]]
 """Of each sample its labels, or what is wrong with it."""

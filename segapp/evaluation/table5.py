@@ -17,7 +17,7 @@ from segapp.evaluation.confusion import Scores
 from segapp.evaluation.labellers import jointly
 from segapp.evaluation.score import with_file
 from segapp.inference.open import open_predictor
-from segapp.inference.options import TestTimeAugmentation
+from segapp.inference.test_time_augmentation import TestTimeAugmentation
 from segapp.models.flops import forward_flops
 from segapp.runtimes.pytorch import PyTorchRuntime
 from segapp.weights.find import find_checkpoint

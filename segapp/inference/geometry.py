@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from segapp.inference.test_time_augmentation import mean_probabilities
 from segapp.models.layers import resize
 
 STRIP_PIXELS = 1 << 20
@@ -24,11 +25,11 @@ class Geometry:
     size: Size
 
     def scores(self, logits: Sequence[Tensor], *, probabilities: bool) -> Iterator[tuple[slice, Tensor]]:
-        """The image's class scores: the mean of the softmax of all logits, or the logits, if they are one view's.
+        """The image's class scores: the mean of the softmax of all logits, or the logits, if they are one variant's.
 
         Args:
-            logits: of each view of the canvas, 1 x K x h x w.
-            probabilities: softmax those of a single view, too.
+            logits: of each variant of the canvas, 1 x K x h x w.
+            probabilities: softmax those of a single variant, too.
 
         Yields:
             Rows of the image, and their scores, 1 x K x rows x W.
@@ -37,14 +38,10 @@ class Geometry:
         step = height if height * width <= STRIP_PIXELS else max(1, STRIP_PIXELS // width)
         for top in range(0, self.size[0], step):
             rows = slice(top, min(top + step, height))
-            total = self._strip(logits[0], rows)
-            if probabilities or len(logits) > 1:
-                total = total.softmax(1)
-                for each in logits[1:]:
-                    total += self._strip(each, rows).softmax(1)
-                total /= len(logits)
+            strips = (self._strip(each, rows) for each in logits)
+            scores = mean_probabilities(strips) if probabilities or len(logits) > 1 else next(strips)
             rows = slice(top, min(rows.stop, self.size[0]))
-            yield rows, total[:, :, : rows.stop - top, : self.size[1]]
+            yield rows, scores[:, :, : rows.stop - top, : self.size[1]]
 
     def _strip(self, logits: Tensor, rows: slice) -> Tensor:
         """To the canvas and, if the image was scaled to its content, from there to the image."""

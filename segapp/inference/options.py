@@ -1,41 +1,15 @@
 """The geometry of inference and its test-time augmentation: the choices of conf/inference."""
 
-from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator
 
 from segapp.base.config import Config
 from segapp.base.errors import UserError
+from segapp.inference.test_time_augmentation import TestTimeAugmentation
 
 Side = Annotated[int, Field(gt=0, le=4097)] | Literal["trained"]
 """Pixels, k * output_stride + 1; "trained": the side of the canvas on which a checkpoint was validated."""
-
-
-class Variant(NamedTuple):
-    """One of what is computed of a canvas: the canvas resized by `scale`, or the mirror image of that."""
-
-    scale: float
-    mirrored: bool
-
-
-class TestTimeAugmentation(NamedTuple):
-    """The variants whose class probabilities are averaged: every scale and, with `flip`, its mirror image."""
-
-    scales: tuple[float, ...]
-    flip: bool
-
-    @property
-    def variants(self) -> list[Variant]:
-        """In one order, whatever that of the scales is: sums of floats depend on it."""
-        return [
-            Variant(scale, mirrored) for scale in sorted(self.scales) for mirrored in (False, True)[: 1 + self.flip]
-        ]
-
-    def describe(self) -> str:
-        single = self.scales == (1,)
-        numbers = ", ".join(str(float(scale)).removesuffix(".0") for scale in sorted(self.scales))
-        scales = "single scale" if single else f"scale{'s' if len(self.scales) > 1 else ''} {numbers}"
-        return f"{scales} and the mirror image" if self.flip else scales
 
 
 class InferenceOptions(Config):

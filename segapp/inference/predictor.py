@@ -12,10 +12,11 @@ from torch import Tensor
 
 from segapp.base.errors import UserError
 from segapp.inference.geometry import Geometry, Size
-from segapp.inference.options import Resized, Sliding, TestTimeAugmentation, Variant, Whole
+from segapp.inference.options import Resized, Sliding, Whole
 from segapp.inference.prediction import Outputs, Prediction, empty_prediction
 from segapp.inference.preprocess import Array, as_pixels, fitted, padded, squeezed
 from segapp.inference.stitcher import WindowStitcher, window_starts
+from segapp.inference.test_time_augmentation import TestTimeAugmentation, Variant
 from segapp.models.layers import resize
 from segapp.runtimes.interface import Runtime
 

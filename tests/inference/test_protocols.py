@@ -21,8 +21,9 @@ from segapp.evaluation.config import EvalToolConfig
 from segapp.inference import geometry as scores_module
 from segapp.inference import predictor as predictor_module
 from segapp.inference.geometry import Geometry
-from segapp.inference.options import Resized, Sliding, TestTimeAugmentation, Whole
+from segapp.inference.options import Resized, Sliding, Whole
 from segapp.inference.predictor import Predictor
+from segapp.inference.test_time_augmentation import TestTimeAugmentation
 from segapp.models.deeplabv3plus import DeepLabV3Plus
 from segapp.models.encoders.interface import INCEPTION
 from segapp.weights.checkpoint import CheckpointInfo, save_checkpoint
