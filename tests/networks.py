@@ -18,8 +18,8 @@ CONF = Path(__file__).parent.parent / "conf" / "model"
 
 def config(**changes: Any) -> DeepLabV3PlusConfig:
     values = yaml.safe_load((CONF / "deeplabv3plus_xception.yaml").read_text())
-    (encoder,) = (each["encoder"] for each in values.pop("defaults") if isinstance(each, dict))
-    values["encoder"] = yaml.safe_load((CONF / "encoder" / f"{encoder}.yaml").read_text())
+    for group, choice in (pair for each in values.pop("defaults") if isinstance(each, dict) for pair in each.items()):
+        values[group] = yaml.safe_load((CONF / group / f"{choice}.yaml").read_text())
     for key, value in changes.items():
         *parents, last = key.split("__")
         target = values

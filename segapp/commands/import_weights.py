@@ -4,6 +4,8 @@ python tools/import_weights.py list                                            t
 python tools/import_weights.py xception65_voc_coco_trainaug                    into the cache, for later use offline
 python tools/import_weights.py deeplabv3_pascal_train_aug_2018_01_04.tar.gz output=voc.safetensors
 python tools/import_weights.py DIR/model.ckpt output=mine.safetensors          a TensorFlow checkpoint's prefix
+python tools/import_weights.py DIR output=mine.safetensors                     the last one of a training folder
+python tools/import_weights.py DIR@30000 output=mine.safetensors               that of step 30000
 python tools/import_weights.py runs/train/RUN output=encoder.safetensors format=timm
 """
 
@@ -19,7 +21,7 @@ from segapp.base.errors import UserError
 from segapp.base.files import output_parent
 from segapp.data.formats.classes_file import read_classes
 from segapp.weights.find import LATEST, find_weights, metadata_of
-from segapp.weights.sources import timm
+from segapp.weights.sources import tensorflow, timm
 from segapp.weights.sources.common import WeightsMetadata
 from segapp.weights.sources.convert import ARCHIVES, convert, own_file, write_converted, write_timm
 from segapp.weights.zoo import ZOO, ZooEntry, listing
@@ -57,7 +59,8 @@ def main(arguments: list[str]) -> int:
     given = [key for key in METADATA if getattr(config, key) not in (None, "auto")]
     named = name in ZOO or name == LATEST
     source = find_weights(name, offline=config.offline) if named else as_typed(name)
-    if not named and not source.exists() and not source.with_name(f"{source.name}.index").exists():
+    there = (tensorflow.at_step(source)[0], source.with_name(f"{source.name}.index"))
+    if not named and not any(each.exists() for each in there):
         raise UserError(f"{name}: no such file, folder or checkpoint prefix, nor a name that list shows")
     if config.output is None and name in ZOO and not given and config.format == "segapp":
         print(source)
@@ -83,7 +86,7 @@ def main(arguments: list[str]) -> int:
 
 def metadata_of_source(source: Path, config: ImportConfig) -> WeightsMetadata:
     """What the config says, else the zoo by the archive's name, else what is usual."""
-    known = next((name for name, entry in ZOO.items() if is_archive_of(entry, source)), None)
+    known = next((name for name, entry in ZOO.items() if is_archive_of(entry, tensorflow.at_step(source)[0])), None)
     base = metadata_of(ZOO[known]) if known else WeightsMetadata(source.name, "unknown", (), None, 16, 513)
     if known:
         log.info("taken for %s, by its name", known)

@@ -179,14 +179,15 @@ class Predictor:
     ) -> dict[Variant, Tensor]:
         """Of each variant of all images, padded to the canvas: N x K x h x w, those of mirror images turned back.
 
-        At a scale below 1 they are resized to the size of the canvas's own, as in research/deeplab/model.py.
+        As in research/deeplab/model.py, it is the mirrored canvas that is resized, not the resized one mirrored: in
+        float32 the two differ. At a scale below 1 the logits are resized to the size of the canvas's own.
         """
         batch = padded(list(images), canvas, self.runtime.spec.normalization, self.device)
         height, width = ((length - 1) // self.runtime.spec.logits_stride + 1 for length in canvas)
         result = {}
         for variant in sorted({variant for each in augmentations for variant in each.variants}):
-            scaled = batch if variant.scale == 1 else resize(batch, _scaled(canvas, variant.scale))
-            logits = self.runtime(scaled.flip(3) if variant.mirrored else scaled)
+            shown = batch.flip(3) if variant.mirrored else batch
+            logits = self.runtime(shown if variant.scale == 1 else resize(shown, scaled(canvas, variant.scale)))
             if variant.scale < 1:
                 logits = resize(logits, (height, width))
             result[variant] = logits.flip(3) if variant.mirrored else logits
@@ -235,9 +236,12 @@ def _size(image: Array) -> Size:
     return image.shape[0], image.shape[1]
 
 
-def _scaled(canvas: Size, scale: float) -> Size:
-    """Of k * output_stride + 1 one such, where the scale allows it: 513 by 0.5 is 257."""
-    height, width = (round(scale * (length - 1)) + 1 for length in canvas)
+def scaled(canvas: Size, scale: float) -> Size:
+    """Of k * output_stride + 1 one such, where the scale allows it: 513 by 0.5 is 257.
+
+    Else rounded down (scale_dimension in research/deeplab/core/utils.py): 513 by 0.9 is 461.
+    """
+    height, width = (int((length - 1.0) * scale + 1.0) for length in canvas)
     return height, width
 
 

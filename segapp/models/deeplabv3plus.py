@@ -1,22 +1,58 @@
 """DeepLabV3+ around any encoder, and its construction from plain arguments."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
 from segapp.base.config import Config
 from segapp.base.errors import UserError
 from segapp.models.encoders import EncoderConfig
 from segapp.models.encoders.interface import Encoder, Feature
-from segapp.models.head import ASPP, Decoder
+from segapp.models.head import ASPP, Decoder, DensePredictionCell
 
 
 class ASPPConfig(Config):
+    """See conf/model/aspp/aspp.yaml."""
+
+    name: Literal["aspp"]
     channels: int = Field(gt=0, le=4096)
     separable: bool
     image_pooling: bool
+    atrous: bool = True
     dropout: float = Field(ge=0, lt=1)
+
+    def build(self, in_channels: int, output_stride: int) -> ASPP:
+        return ASPP(
+            in_channels,
+            self.channels,
+            output_stride=output_stride,
+            separable=self.separable,
+            image_pooling=self.image_pooling,
+            atrous=self.atrous,
+            dropout=self.dropout,
+        )
+
+
+class DensePredictionCellConfig(Config):
+    """See conf/model/aspp/dense_prediction_cell.yaml."""
+
+    name: Literal["dense_prediction_cell"]
+    channels: int = Field(gt=0, le=4096)
+    dropout: float = Field(ge=0, lt=1)
+
+    def build(self, in_channels: int, output_stride: int) -> DensePredictionCell:
+        """Raises:
+        UserError: at output stride 32, where its rates would be half of odd numbers.
+        """
+        if output_stride == 32:
+            raise UserError("model/aspp=dense_prediction_cell has rates for output strides 16 and 8, not 32")
+        return DensePredictionCell(in_channels, self.channels, output_stride=output_stride, dropout=self.dropout)
+
+
+def _named(value: Any) -> Any:
+    """What was written while there was one kind alone does not name it."""
+    return {"name": "aspp"} | value if isinstance(value, dict) else value
 
 
 class DecoderConfig(Config):
@@ -34,24 +70,18 @@ class DeepLabV3PlusConfig(Config):
     kind: Literal["deeplabv3plus"] = "deeplabv3plus"
     encoder: EncoderConfig
     output_stride: Literal[8, 16, 32]
-    aspp: ASPPConfig
+    aspp: Annotated[ASPPConfig | DensePredictionCellConfig, Field(discriminator="name"), BeforeValidator(_named)]
     decoder: DecoderConfig | None
 
     def build(self, num_classes: int) -> "DeepLabV3Plus":
         """Freshly initialised.
 
         Raises:
-            UserError: the encoder has no feature of `decoder.low_level_stride`.
+            UserError: the encoder has no feature of `decoder.low_level_stride`, or the head no rates for the output
+                stride.
         """
         encoder = self.encoder.build(self.output_stride)
-        aspp = ASPP(
-            encoder.features[-1].channels,
-            self.aspp.channels,
-            output_stride=self.output_stride,
-            separable=self.aspp.separable,
-            image_pooling=self.aspp.image_pooling,
-            dropout=self.aspp.dropout,
-        )
+        aspp = self.aspp.build(encoder.features[-1].channels, self.output_stride)
         if self.decoder is None:
             return DeepLabV3Plus(encoder, aspp, None, 0, self.aspp.channels, num_classes)
         low_level = low_level_place(encoder.features, self.decoder.low_level_stride)
@@ -95,7 +125,13 @@ class DeepLabV3Plus(nn.Module):
     """
 
     def __init__(
-        self, encoder: Encoder, aspp: ASPP, decoder: Decoder | None, low_level: int, channels: int, num_classes: int
+        self,
+        encoder: Encoder,
+        aspp: ASPP | DensePredictionCell,
+        decoder: Decoder | None,
+        low_level: int,
+        channels: int,
+        num_classes: int,
     ) -> None:
         super().__init__()
         self.encoder = encoder

@@ -1,4 +1,4 @@
-"""Atrous spatial pyramid pooling and the decoder (arXiv:1802.02611, Fig. 2)."""
+"""Atrous spatial pyramid pooling, the dense prediction cell in its place, and the decoder (arXiv:1802.02611, Fig. 2)."""
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,10 @@ EPS = 1.001e-5
 ATROUS_RATES = {32: (3, 6, 9), 16: (6, 12, 18), 8: (12, 24, 36)}
 """Output stride to the rates of the three atrous branches."""
 
+CELL = ((-1, (1, 6)), (0, (18, 15)), (1, (6, 3)), (0, (1, 1)), (0, (6, 21)))
+"""The published cell's branches: which one's output each takes, -1 for the encoder's feature, and its rates of rows
+and columns at output stride 16 (research/deeplab/core/dense_prediction_cell_branch5_top1_cityscapes.json)."""
+
 
 def conv3x3(in_channels: int, out_channels: int, *, separable: bool, dilation: int = 1) -> SeparableConv | ConvBN:
     if separable:
@@ -21,12 +25,15 @@ def conv3x3(in_channels: int, out_channels: int, *, separable: bool, dilation: i
 class ASPP(nn.Module):
     """Image pooling, 1x1 and three atrous 3x3 branches, concatenated in this order and projected.
 
+    Without the atrous ones it is what Google's small networks have.
+
     Args:
         in_channels: of the encoder's feature.
         channels: of every branch and of the output.
         output_stride: at which the encoder runs; sets the rates.
         separable: atrous separable convs; dense ones otherwise.
         image_pooling: leave out for Cityscapes, as the paper does.
+        atrous: with the atrous branches.
         dropout: after the projection.
     """
 
@@ -38,6 +45,7 @@ class ASPP(nn.Module):
         output_stride: int = 16,
         separable: bool = True,
         image_pooling: bool = True,
+        atrous: bool = True,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
@@ -45,7 +53,7 @@ class ASPP(nn.Module):
         if image_pooling:
             self.image_pooling = ConvBN(in_channels, channels, eps=EPS)
         self.branches = nn.ModuleList([ConvBN(in_channels, channels, eps=EPS)])
-        for rate in ATROUS_RATES[output_stride]:
+        for rate in ATROUS_RATES[output_stride] if atrous else ():
             self.branches.append(conv3x3(in_channels, channels, separable=separable, dilation=rate))
         joined = channels * (len(self.branches) + image_pooling)
         self.projection = ConvBN(joined, channels, eps=EPS)
@@ -58,6 +66,38 @@ class ASPP(nn.Module):
             pooled = self.image_pooling(x.mean((2, 3), keepdim=True))
             branches.insert(0, pooled.expand_as(branches[0]))  # bilinear from 1x1
         return self.dropout(self.projection(torch.cat(branches, 1)))  # type: ignore[no-any-return]
+
+
+class DensePredictionCell(nn.Module):
+    """The published dense prediction cell (arXiv:1809.04184, Fig. 5): atrous separable convs, some behind others.
+
+    All of them are concatenated, dropped out and projected (research/deeplab/core/dense_prediction_cell.py).
+
+    Args:
+        in_channels: of the encoder's feature.
+        channels: of every branch and of the output.
+        output_stride: 16, or 8, at which the rates are twice those of `CELL`.
+        dropout: before the projection.
+    """
+
+    def __init__(self, in_channels: int, channels: int = 256, *, output_stride: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        scale = 16 // output_stride
+        self.branches = nn.ModuleList()
+        for source, (down, across) in CELL:
+            rates = (down * scale, across * scale)
+            self.branches.append(
+                SeparableConv(in_channels if source < 0 else channels, channels, eps=EPS, dilation=rates)
+            )
+        self.dropout = nn.Dropout(dropout)
+        self.projection = ConvBN(channels * len(CELL), channels, eps=EPS)
+        init_head(self.modules())
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: list[Tensor] = []
+        for branch, (source, _) in zip(self.branches, CELL, strict=True):
+            outputs.append(branch(x if source < 0 else outputs[source]))
+        return self.projection(self.dropout(torch.cat(outputs, 1)))  # type: ignore[no-any-return]
 
 
 class Decoder(nn.Module):

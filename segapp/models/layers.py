@@ -23,26 +23,32 @@ class Conv2d(nn.Conv2d):
     """Square kernel, symmetric padding of dilation * (k - 1) / 2, no bias."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, dilation: int = 1, groups: int = 1
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 1,
+        stride: int = 1,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
     ) -> None:
-        padding = dilation * (kernel - 1) // 2
-        super().__init__(in_channels, out_channels, kernel, stride, padding, dilation, groups, bias=False)
+        rates = (dilation, dilation) if isinstance(dilation, int) else dilation
+        padding = rates[0] * (kernel - 1) // 2, rates[1] * (kernel - 1) // 2
+        super().__init__(in_channels, out_channels, kernel, stride, padding, rates, groups, bias=False)
 
 
 class DepthwiseConv2d(Conv2d):
-    """3x3, one filter a channel."""
+    """3x3, one filter a channel. `dilation`: one for both axes, or the rows' and the columns'."""
 
-    def __init__(self, channels: int, stride: int = 1, dilation: int = 1) -> None:
+    def __init__(self, channels: int, stride: int = 1, dilation: int | tuple[int, int] = 1) -> None:
         super().__init__(channels, channels, 3, stride, dilation, groups=channels)
 
     def forward(self, x: Tensor) -> Tensor:
         # oneDNN leaves its fast path when a depthwise conv pads much: padded first it is bit-identical and several
         # times faster. Not its backward pass, which only gets slower.
-        pad = self.dilation[0]
-        if pad >= 12 and x.device.type == "cpu" and not self.training:
-            return F.conv2d(
-                F.pad(x, (pad, pad, pad, pad)), self.weight, None, self.stride, 0, self.dilation, self.groups
-            )
+        down, across = self.dilation
+        if max(down, across) >= 12 and x.device.type == "cpu" and not self.training:
+            padded = F.pad(x, (across, across, down, down))
+            return F.conv2d(padded, self.weight, None, self.stride, 0, self.dilation, self.groups)
         return super().forward(x)
 
 
@@ -101,7 +107,7 @@ class SeparableConv(nn.Module):
         *,
         eps: float,
         stride: int = 1,
-        dilation: int = 1,
+        dilation: int | tuple[int, int] = 1,
         relu: bool = True,
     ) -> None:
         super().__init__()

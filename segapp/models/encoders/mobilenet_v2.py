@@ -30,20 +30,27 @@ ROWS = (
 """Expansion t, channels c, units n and the stride s of the first of them (arXiv:1801.04381, Table 2)."""
 
 
+MULTIPLIERS = {"mobilenet_v2": (1.0, 8), "mobilenet_v2_dm05": (0.5, 1)}
+"""What multiplies the channel counts, and of what they are multiples: with half of them, Google rounds no more
+(research/deeplab/core/feature_extractor.py: divisible_by and min_depth)."""
+
+
 class MobileNetV2Config(EncoderOptions):
     """See conf/model/encoder/mobilenet_v2.yaml. `width` multiplies every channel count; see `wide`."""
 
-    name: Literal["mobilenet_v2"]
+    name: Literal["mobilenet_v2", "mobilenet_v2_dm05"]
     width: float = Field(default=1.0, gt=0, le=4)
 
     def build(self, output_stride: int) -> "MobileNetV2":
-        return MobileNetV2(output_stride=output_stride, width=self.width)
+        multiplier, divisible_by = MULTIPLIERS[self.name]
+        return MobileNetV2(output_stride=output_stride, width=multiplier * self.width, divisible_by=divisible_by)
 
 
-def wide(channels: int, width: float) -> int:
-    """To a multiple of 8 that is not more than a tenth below (_make_divisible in slim's mobilenet.py)."""
-    rounded = max(8, int(channels * width + 4) // 8 * 8)
-    return rounded if rounded >= 0.9 * channels * width else rounded + 8
+def wide(channels: int, width: float, divisible_by: int = 8) -> int:
+    """To a multiple that is not more than a tenth below (_make_divisible in slim's mobilenet.py)."""
+    half_up = int(channels * width + divisible_by / 2) // divisible_by * divisible_by
+    rounded = max(divisible_by, half_up)
+    return rounded if rounded >= 0.9 * channels * width else rounded + divisible_by
 
 
 def conv_bn(conv: Conv2d, *, relu: bool = True) -> nn.Sequential:
@@ -84,16 +91,17 @@ class MobileNetV2(Encoder):
     Args:
         output_stride: 8, 16 or 32.
         width: multiplies every channel count.
+        divisible_by: they are rounded to multiples of it.
     """
 
     normalization = INCEPTION
 
-    def __init__(self, *, output_stride: int = 16, width: float = 1.0) -> None:
+    def __init__(self, *, output_stride: int = 16, width: float = 1.0, divisible_by: int = 8) -> None:
         super().__init__()
-        channels, current = wide(STEM, width), 2
+        channels, current = wide(STEM, width, divisible_by), 2
         self.stem = conv_bn(Conv2d(3, channels, 3, stride=2))
         self.blocks = nn.ModuleList()
-        units = [(t, wide(c, width), s if i == 0 else 1) for t, c, n, s in ROWS for i in range(n)]
+        units = [(t, wide(c, width, divisible_by), s if i == 0 else 1) for t, c, n, s in ROWS for i in range(n)]
         strides = [stride for _, _, stride in units]
         self.taps = tuple(after > 1 for after in (*strides[1:], 1))
         features = []

@@ -24,7 +24,8 @@ def convert(
     """Reads any file or folder of weights that is known here.
 
     Args:
-        source: a published archive, a folder, a TensorFlow checkpoint's prefix, a file of timm's, or one of ours.
+        source: a published archive, a folder, a TensorFlow checkpoint's prefix, a file of timm's, or one of ours; an
+            archive or a folder of several checkpoints also as NAME@STEP.
         scratch: an existing folder on a disk with room for the unpacked archive.
         sha256: of the source, where it is known already.
 
@@ -34,14 +35,15 @@ def convert(
     own = own_file(source)
     if own is not None:
         return _ours(own)
+    source, step = tensorflow.at_step(source)
     if source.is_dir():
-        return tensorflow.read(tensorflow.only_prefix(source, source), metadata, sha256)
+        return tensorflow.read(tensorflow.only_prefix(source, source, step), metadata, sha256)
     if source.name.endswith(ARCHIVES):
         if not source.is_file():
             raise UserError(f"{source}: no such file")
         with tempfile.TemporaryDirectory(dir=scratch, prefix=".import-") as folder:
             extract(source, Path(folder), tensorflow.is_checkpoint_file, limit=MAX_BYTES)
-            prefix = tensorflow.only_prefix(Path(folder), source)
+            prefix = tensorflow.only_prefix(Path(folder), source, step)
             return tensorflow.read(prefix, metadata, sha256 or sha256_of([source]))
     named = tensorflow.prefix_of(source)
     if named is not None:

@@ -1,19 +1,21 @@
-"""Google's checkpoints of DeepLab and of ImageNet's Xceptions, read strictly."""
+"""Google's checkpoints of DeepLab and of ImageNet's encoders, read strictly."""
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from segapp.base.classes import ADE20K_CLASSES, CITYSCAPES_CLASSES, VOC_CLASSES, background_of
 from segapp.base.errors import UserError
 from segapp.models.classifier import ClassifierConfig
-from segapp.models.deeplabv3plus import ASPPConfig, DecoderConfig, DeepLabV3PlusConfig
-from segapp.models.encoders.aligned_xception import AlignedXceptionConfig
+from segapp.models.deeplabv3plus import ASPPConfig, DecoderConfig, DeepLabV3PlusConfig, DensePredictionCellConfig
+from segapp.models.encoders import EncoderConfig
 from segapp.models.encoders.interface import INCEPTION
+from segapp.models.encoders.mobilenet_v2 import MULTIPLIERS, STEM, wide
 from segapp.weights.checkpoint import CLASSIFIER, CheckpointInfo, by, misfit, shapes_of, without_classifier
 from segapp.weights.sources.common import (
     COUNT,
@@ -27,6 +29,7 @@ from segapp.weights.sources.common import (
 from segapp.weights.sources.tensorflow_checkpoint import TFCheckpoint
 from segapp.weights.sources.tensorflow_names import (
     CONV,
+    TF_CELL,
     TF_HEAD,
     TF_SCOPES,
     VECTOR,
@@ -41,6 +44,8 @@ log = logging.getLogger(__name__)
 
 CLASS_NAMES = {19: CITYSCAPES_CLASSES, 21: VOC_CLASSES, 151: ADE20K_CLASSES}
 """Those of the released checkpoints, by their number."""
+MAX_STATE_BYTES = 1 << 20
+"""Of the file that says which checkpoint is the last; it holds a few lines."""
 TF_IMAGENET_CLASSES = 1001  # index 0 is background
 
 
@@ -54,9 +59,10 @@ def read(prefix: Path, metadata: WeightsMetadata, sha256: str | None = None) -> 
     names = frozenset(checkpoint)
     left_out = {name for name in names if tf_is_left_out(name, names)}
     found = names - left_out
-    encoder = AlignedXceptionConfig(name=_encoder_name(checkpoint.index, found), width=1.0)
+    encoder = _encoder(checkpoint, found)
     files = [checkpoint.index, *map(checkpoint.shard, range(checkpoint.shards))]
-    has_head = any(name.startswith(f"{scope}{end}") for name in found for scope in TF_HEAD.values() for end in "/_")
+    scopes = (*TF_HEAD.values(), *TF_CELL.values())
+    has_head = any(name.startswith(f"{scope}{end}") for name in found for scope in scopes for end in "/_")
     read_as = _network if has_head else _classifier
     info, weights = read_as(checkpoint, found, encoder, metadata)
     log.info("%d tensors taken, %d of the optimizer and moving averages left out", len(found), len(left_out))
@@ -64,7 +70,7 @@ def read(prefix: Path, metadata: WeightsMetadata, sha256: str | None = None) -> 
 
 
 def _network(
-    checkpoint: TFCheckpoint, found: frozenset[str], encoder: AlignedXceptionConfig, metadata: WeightsMetadata
+    checkpoint: TFCheckpoint, found: frozenset[str], encoder: EncoderConfig, metadata: WeightsMetadata
 ) -> tuple[CheckpointInfo, Weights]:
     network = _variant(encoder, found, metadata)
     biases = checkpoint.entries.get("logits/semantic/biases")
@@ -84,7 +90,7 @@ def _network(
 
 
 def _classifier(
-    checkpoint: TFCheckpoint, found: frozenset[str], encoder: AlignedXceptionConfig, metadata: WeightsMetadata
+    checkpoint: TFCheckpoint, found: frozenset[str], encoder: EncoderConfig, metadata: WeightsMetadata
 ) -> tuple[CheckpointInfo, Weights]:
     """ImageNet's: the encoder, and the classifier without its background where there is one."""
     layer = f"{TF_SCOPES[encoder.name]}/logits"
@@ -123,33 +129,42 @@ def _iteration(checkpoint: TFCheckpoint) -> int | None:
     return step if step >= 0 else None
 
 
-def _encoder_name(index: Path, names: frozenset[str]) -> Literal["xception41", "xception65", "xception71"]:
+def _encoder(checkpoint: TFCheckpoint, names: frozenset[str]) -> EncoderConfig:
+    """The encoder whose scope the names begin with; of two in one scope, that whose first conv is as wide."""
     first = {name.partition("/")[0] for name in names}
-    found = [ours for ours, scope in TF_SCOPES.items() if scope in first]
+    found = {scope for scope in TF_SCOPES.values() if scope in first}
     if len(found) != 1:
         raise UserError(
-            f"{index}: no DeepLab with one Xception encoder; it holds {', '.join(sorted(first)[:5]) or 'nothing'}"
+            f"{checkpoint.index}: no DeepLab with one Xception or MobileNetV2 encoder; it holds "
+            f"{', '.join(sorted(first)[:5]) or 'nothing'}"
         )
-    return found[0]  # type: ignore[return-value]
+    (scope,) = found
+    known = [ours for ours, theirs in TF_SCOPES.items() if theirs == scope]
+    stem = checkpoint.entries.get(f"{scope}/Conv/weights")
+    if stem is not None and stem.shape[-1:] == (wide(STEM, *MULTIPLIERS[known[-1]]),):
+        known.reverse()
+    return TypeAdapter[EncoderConfig](EncoderConfig).validate_python({"name": known[0]})
 
 
-def _variant(encoder: AlignedXceptionConfig, names: frozenset[str], metadata: WeightsMetadata) -> DeepLabV3PlusConfig:
+def _variant(encoder: EncoderConfig, names: frozenset[str], metadata: WeightsMetadata) -> DeepLabV3PlusConfig:
     """The variant of the paper that the names belong to."""
     decoder = None
     if any(name.startswith("decoder/") for name in names):
         separable = not any(name.startswith("decoder/decoder_conv0/") for name in names)
         decoder = DecoderConfig(channels=256, low_level_channels=48, separable=separable)
-    return DeepLabV3PlusConfig(
-        encoder=encoder,
-        output_stride=metadata.output_stride,
-        aspp=ASPPConfig(
+    aspp: ASPPConfig | DensePredictionCellConfig
+    if any(name.startswith("meta_architecture/") for name in names):
+        aspp = DensePredictionCellConfig(name="dense_prediction_cell", channels=256, dropout=0.1)
+    else:
+        aspp = ASPPConfig(
+            name="aspp",
             channels=256,
             separable="aspp1/weights" not in names,
             image_pooling="image_pooling/weights" in names,
+            atrous=any(name.startswith("aspp1") for name in names),
             dropout=0.1,
-        ),
-        decoder=decoder,
-    )
+        )
+    return DeepLabV3PlusConfig(encoder=encoder, output_stride=metadata.output_stride, aspp=aspp, decoder=decoder)
 
 
 def _class_names(index: Path, number: int, metadata: WeightsMetadata) -> tuple[str, ...]:
@@ -190,12 +205,49 @@ def _take(
     return weights | counts(ours)
 
 
-def only_prefix(folder: Path, source: Path) -> Path:
+def at_step(source: Path) -> tuple[Path, int | None]:
+    """NAME@STEP, where there is no such file, as the folder or archive NAME and the training step of a checkpoint."""
+    name, _, step = source.name.rpartition("@")
+    if name and step.isascii() and step.isdigit() and not source.exists():
+        return source.with_name(name), int(step)
+    return source, None
+
+
+def only_prefix(folder: Path, source: Path, step: int | None = None) -> Path:
+    """The one checkpoint in a folder, or of several that of `step`, else the one that TensorFlow calls the last.
+
+    Args:
+        source: what the user has named, for messages.
+
+    Raises:
+        UserError: there is none, or not one alone.
+    """
     found = [path for path in sorted([*folder.glob("*.index"), *folder.glob("*/*.index")]) if path.name[0] != "."]
+    names = ", ".join(str(path.relative_to(folder)) for path in found[:5]) + (", ..." if len(found) > 5 else "")
+    if step is not None:
+        picked = [path for path in found if path.stem.endswith(f"-{step}")]
+        if len(picked) != 1:
+            raise UserError(f"{source}: no single checkpoint of step {step} in it; there are: {names or 'none'}")
+        return picked[0].with_suffix("")
+    last = [path for path in found if path.stem == _last_of(path.parent)]
+    if len(found) > 1 and len(last) == 1:
+        found = last
     if len(found) != 1:
-        names = ", ".join(str(path.relative_to(folder)) for path in found[:5]) or "none"
-        raise UserError(f"{source}: one TensorFlow checkpoint (NAME.index) is expected in it; there are: {names}")
+        remedy = f"; {source.name}@STEP names one" if found else ""
+        message = f"{source}: one TensorFlow checkpoint (NAME.index) is expected in it"
+        raise UserError(f"{message}; there are: {names or 'none'}{remedy}")
     return found[0].with_suffix("")
+
+
+def _last_of(folder: Path) -> str | None:
+    """The name of the last checkpoint, from the file that tf.train.Saver keeps beside them."""
+    try:
+        with (folder / "checkpoint").open("rb") as file:
+            state = file.read(MAX_STATE_BYTES).decode(errors="replace")
+    except OSError:
+        return None
+    said = re.search(r'^\s*model_checkpoint_path\s*:\s*"([^"\n]*)"', state, re.MULTILINE)
+    return re.split(r"[/\\]", said[1])[-1] if said else None
 
 
 def prefix_of(source: Path) -> Path | None:
@@ -208,4 +260,5 @@ def prefix_of(source: Path) -> Path | None:
 
 
 def is_checkpoint_file(name: str) -> bool:
-    return name.endswith(".index") or ".data-" in name.rpartition("/")[2]
+    last = name.rpartition("/")[2]
+    return last.endswith(".index") or ".data-" in last or last == "checkpoint"

@@ -3,9 +3,16 @@
 timm's names need no table: those of our encoder are the same, and its classifier is head.fc.
 """
 
-from segapp.models.deeplabv3plus import DeepLabV3PlusConfig
+from segapp.models.deeplabv3plus import DeepLabV3PlusConfig, DensePredictionCellConfig
+from segapp.models.head import CELL
 
-TF_SCOPES = {"xception41": "xception_41", "xception65": "xception_65", "xception71": "xception_71"}
+TF_SCOPES = {
+    "xception41": "xception_41",
+    "xception65": "xception_65",
+    "xception71": "xception_71",
+    "mobilenet_v2": "MobilenetV2",
+    "mobilenet_v2_dm05": "MobilenetV2",
+}
 """The encoder's scope in the released checkpoints (research/deeplab/core/feature_extractor.py)."""
 
 TF_UNITS = {
@@ -16,7 +23,9 @@ TF_UNITS = {
     )
     for name, entry, middle in (("xception41", 3, 8), ("xception65", 3, 16), ("xception71", 5, 16))
 }
-"""The encoder's modules in order (research/deeplab/core/xception.py)."""
+"""The Xceptions' modules in order (research/deeplab/core/xception.py)."""
+
+MOBILENET_UNITS = 17
 
 TF_HEAD = {
     "aspp.image_pooling": "image_pooling",
@@ -38,6 +47,10 @@ TF_DENSE_DECODER = {
 }
 """Where the decoder's convs are dense, slim.repeat has named them."""
 
+TF_CELL = {f"aspp.branches.{i}": f"meta_architecture/branch{i}" for i in range(len(CELL))} | {
+    "aspp.projection": "meta_architecture/concat_projection"
+}
+"""Places in the dense prediction cell (research/deeplab/core/dense_prediction_cell.py)."""
 
 Axes = tuple[int, ...]
 """Theirs, in our order."""
@@ -49,11 +62,21 @@ TF_PARTS: dict[str, tuple[str, Axes]] = {
     ".conv.weight": ("/weights", CONV),
     ".conv_dw.weight": ("_depthwise/depthwise_weights", DEPTHWISE),
     ".conv_pw.weight": ("_pointwise/weights", CONV),
+    ".expand.conv.weight": ("/expand/weights", CONV),
+    ".depthwise.conv.weight": ("/depthwise/depthwise_weights", DEPTHWISE),
+    ".project.conv.weight": ("/project/weights", CONV),
     ".weight": ("/weights", CONV),  # of the logits
     ".bias": ("/biases", VECTOR),
 } | {
-    f".bn{ours}.{mine}": (f"{theirs}/BatchNorm/{name}", VECTOR)
-    for ours, theirs in (("", ""), ("_dw", "_depthwise"), ("_pw", "_pointwise"))
+    f"{ours}.{mine}": (f"{theirs}/BatchNorm/{name}", VECTOR)
+    for ours, theirs in (
+        (".bn", ""),
+        (".bn_dw", "_depthwise"),
+        (".bn_pw", "_pointwise"),
+        (".expand.bn", "/expand"),
+        (".depthwise.bn", "/depthwise"),
+        (".project.bn", "/project"),
+    )
     for mine, name in (
         ("weight", "gamma"),
         ("bias", "beta"),
@@ -71,6 +94,9 @@ TF_COUNTERS = ("global_step", "beta1_power", "beta2_power")
 def tf_encoder_places(encoder: str) -> dict[str, str]:
     """Our encoder's layers to their scopes."""
     scope = TF_SCOPES[encoder]
+    if encoder not in TF_UNITS:
+        units = {f"blocks.{i}": f"{scope}/expanded_conv_{i}" for i in range(1, MOBILENET_UNITS)}
+        return {"stem": f"{scope}/Conv", "blocks.0": f"{scope}/expanded_conv"} | units
     places = {f"stem.{i}": f"{scope}/entry_flow/conv1_{i + 1}" for i in range(2)}
     for i, unit in enumerate(TF_UNITS[encoder]):
         module = f"{scope}/{unit}/xception_module"
@@ -83,6 +109,8 @@ def tf_places(network: DeepLabV3PlusConfig) -> dict[str, str]:
     """Our network's layers to their scopes."""
     places = {f"encoder.{ours}": theirs for ours, theirs in tf_encoder_places(network.encoder.name).items()}
     places |= TF_HEAD
+    if isinstance(network.aspp, DensePredictionCellConfig):
+        places |= TF_CELL
     if network.decoder is not None and not network.decoder.separable:
         places |= TF_DENSE_DECODER
     return places
