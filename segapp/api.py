@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
 from segapp.base.devices import DeviceName, Precision
 from segapp.base.errors import UserError
+from segapp.base.images import JpegDecoder
 from segapp.inference.open import open_predictor
 from segapp.inference.options import Side, Sliding, Whole
 from segapp.inference.predictor import Predictor
@@ -25,6 +27,7 @@ def load(
     overlap: float = 0.3333,
     scales: Sequence[float] = (1,),
     flip: bool = False,
+    jpeg_decoder: JpegDecoder | Literal["trained"] = "trained",
     offline: bool = False,
 ) -> Predictor:
     """A callable that labels images: `labels = segapp.load("xception65_voc_coco_trainaug")(image)`.
@@ -42,6 +45,7 @@ def load(
         overlap: of neighbouring windows, the least share of their side, from 0 to 0.9.
         scales: of the canvas or window, each at most 4; class probabilities are averaged.
         flip: each one's mirror image, too.
+        jpeg_decoder: of files; "trained" is what the checkpoint was trained with.
         offline: never use the network; the zoo's weights must be in the cache.
 
     Raises:
@@ -61,4 +65,7 @@ def load(
         first = error.errors()[0]
         raise UserError(f"{first['loc'][0]}={first['input']}: {first['msg'].removeprefix('Value error, ')}") from None
     path = find_checkpoint(str(checkpoint), offline=offline)
-    return open_predictor(path, inference, output_stride=output_stride, device=device, precision=precision)[0]
+    predictor, _ = open_predictor(
+        path, inference, output_stride=output_stride, device=device, precision=precision, jpeg_decoder=jpeg_decoder
+    )
+    return predictor

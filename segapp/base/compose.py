@@ -35,6 +35,15 @@ RENAMED = {
 }
 """Keys of version 0.1, which are still understood, and what they are called now."""
 
+ADDED: dict[str, Any] = {
+    "loss.top_k_iterations": 0,
+    "loss.divide_by": "weights",
+    "schedule.slow_start_iterations": 0,
+    "schedule.slow_start_lr": 1e-4,
+    "jpeg_decoder": "accurate",
+}
+"""Keys that a kept config may lack, and the values that mean what was done without them."""
+
 
 def choices(group: str) -> list[str]:
     """The files of a config group."""
@@ -75,17 +84,26 @@ def compose_config(name: str, overrides: Sequence[str], kind: type[Config] = Con
 
 
 def upgraded(values: dict[str, Any]) -> dict[str, Any]:
-    """A config that version 0.1 has kept, its keys where they are now."""
+    """A config that an earlier version has kept, its keys where they are now."""
     for old, new in RENAMED.items():
-        *parents, last = old.split(".")
-        place: Any = values
-        for parent in parents:
-            place = place.get(parent) if isinstance(place, dict) else None
+        place, last = _place(values, old)
         if isinstance(place, dict) and last in place:
             values.setdefault(new, place.pop(last))
+    for key, value in ADDED.items():
+        place, last = _place(values, key)
+        if isinstance(place, dict):
+            place.setdefault(last, value)
     if isinstance(values.get("model"), dict):
         values["model"].pop("name", None)  # there was one kind alone
     return values
+
+
+def _place(values: Any, key: str) -> tuple[Any, str]:
+    """What holds a dotted key, a dict if all is well, and the key's last part."""
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.get(parent) if isinstance(values, dict) else None
+    return values, last
 
 
 def _renamed(override: str) -> str:

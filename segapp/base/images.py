@@ -5,6 +5,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import Literal
 
 import deflate
 import numpy as np
@@ -23,6 +24,9 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".
 EXIF_ORIENTATION = 0x0112
 
 Array = npt.NDArray[np.uint8]
+JpegDecoder = Literal["accurate", "tensorflow"]
+"""What makes pixels of a JPEG: the accurate DCT, as Pillow, OpenCV and everybody else; or libjpeg's fast one, which
+TensorFlow takes (JDCT_DEFAULT in tensorflow/core/lib/jpeg/jpeg_handle.cc). They differ by a grey level in the mean."""
 
 
 class NotIndexedError(UserError):
@@ -56,8 +60,8 @@ def _pixels(path: Path, image: Image.Image) -> Image.Image:
     return image
 
 
-def _plain_jpeg(path: Path, max_pixels: int) -> Array | None:
-    """A JPEG's pixels as Pillow gives them, in half of its time.
+def _plain_jpeg(path: Path, max_pixels: int, decoder: JpegDecoder) -> Array | None:
+    """A JPEG's pixels, as Pillow gives them if accurate, in half of its time.
 
     None where Pillow must decide: another format, colours of print, a turned picture, too many
     pixels, and all that libjpeg finds wrong.
@@ -73,7 +77,7 @@ def _plain_jpeg(path: Path, max_pixels: int) -> Array | None:
             with Image.open(io.BytesIO(data)) as opened:
                 if _orientation(opened) != 1:
                     return None
-        return simplejpeg.decode_jpeg(data)  # type: ignore[no-any-return]
+        return simplejpeg.decode_jpeg(data, fastdct=decoder == "tensorflow")  # type: ignore[no-any-return]
     except Exception:  # whatever is wrong, Pillow says it
         return None
 
@@ -136,13 +140,16 @@ def _orientation(image: Image.Image) -> int:
     return 1
 
 
-def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Array:
+def read_image(path: Path, max_pixels: int = MAX_PIXELS, jpeg_decoder: JpegDecoder = "accurate") -> Array:
     """Any image as H x W x 3 uint8 RGB: turned as its EXIF says, 16 bits to 8, alpha dropped, first frame.
+
+    Args:
+        jpeg_decoder: of JPEGs in RGB or grey that are not turned; Pillow reads the others.
 
     Raises:
         UserError: missing, damaged, truncated, too large, or of floating-point values.
     """
-    pixels = _plain_jpeg(path, max_pixels)
+    pixels = _plain_jpeg(path, max_pixels, jpeg_decoder)
     if pixels is not None:
         return pixels
     with _open(path, max_pixels) as opened:

@@ -17,7 +17,18 @@ from segapp.models.layers import resize
 from segapp.training.losses import Loss, LossConfig
 from segapp.weights.sources.timm import ENCODERS
 
-PAPER_LOSS = Loss(LossConfig(cross_entropy=1, label_smoothing=0, top_k=1, class_weights="none", dice=0, lovasz=0))
+PAPER_LOSS = Loss(
+    LossConfig(
+        cross_entropy=1,
+        label_smoothing=0,
+        top_k=1,
+        top_k_iterations=0,
+        class_weights="none",
+        divide_by="weights",
+        dice=0,
+        lovasz=0,
+    )
+)
 """The paper's loss: that of conf/loss/cross_entropy.yaml."""
 
 

@@ -19,7 +19,7 @@ from segapp.base.compose import read_config
 from segapp.base.config import Config, UserPath, Words, save_config
 from segapp.base.devices import DeviceName, Precision
 from segapp.base.errors import UserError
-from segapp.base.images import MAX_PIXELS
+from segapp.base.images import MAX_PIXELS, JpegDecoder
 from segapp.cli import PARTIAL, output_folder
 from segapp.commands.inputs import find_images, split_arguments
 from segapp.commands.resumable import check_unused
@@ -47,6 +47,7 @@ class PredictConfig(Config):
     max_pixels: int = Field(gt=0, le=2 * MAX_PIXELS)
     device: DeviceName
     precision: Precision
+    jpeg_decoder: JpegDecoder | Literal["trained"]
     offline: bool
     output: UserPath | None
 
@@ -69,7 +70,12 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"labels={config.labels}: no such folder")
     path = find_checkpoint(config.checkpoint, offline=config.offline)
     predictor, info = open_predictor(
-        path, config.inference, output_stride=config.output_stride, device=config.device, precision=config.precision
+        path,
+        config.inference,
+        output_stride=config.output_stride,
+        device=config.device,
+        precision=config.precision,
+        jpeg_decoder=config.jpeg_decoder,
     )
     labels = None if config.labels is None else LabelFolder(config.labels, predictor.classes)
     with output_folder(config.output, "predict", images[0].stem) as output:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from segapp.base.classes import IGNORE_INDEX
 from segapp.base.errors import UserError
-from segapp.base.images import read_image, read_mask
+from segapp.base.images import JpegDecoder, read_image, read_mask
 from segapp.data.diagnosis import diagnose_values, is_lossy
 from segapp.data.packed_strings import PackedStrings
 
@@ -47,6 +47,7 @@ class SegmentationDataset:
         images, masks: their files; no masks for a test set.
         read_label: a mask's file to class indices and 255, H x W uint8; its repr tells it from others, for caches.
         background: the class that pictures leave uncoloured; None where every class is a thing to be seen.
+        jpeg_decoder: of the images; see `read_image`.
     """
 
     name: str
@@ -56,6 +57,7 @@ class SegmentationDataset:
     masks: Sequence[Path] | None
     read_label: Callable[[Path], Array] = Indexed()
     background: int | None = None
+    jpeg_decoder: JpegDecoder = "accurate"
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -65,7 +67,7 @@ class SegmentationDataset:
         UserError: the image or its mask is missing or damaged, or the mask of another size or with a value that is
             neither a class nor 255.
         """
-        image = read_image(self.images[index])
+        image = read_image(self.images[index], jpeg_decoder=self.jpeg_decoder)
         label = None
         if self.masks is not None:
             mask = self.masks[index]

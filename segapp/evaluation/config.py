@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from segapp.base.config import Config, UserPath, Words
 from segapp.base.devices import DeviceName, Precision
+from segapp.base.images import JpegDecoder
 from segapp.data import DataConfig
 from segapp.data.loading.loader import Workers
 from segapp.inference.options import InferenceConfig
@@ -54,6 +55,7 @@ class EvalToolConfig(Config):
     table5: bool
     device: DeviceName
     precision: Precision
+    jpeg_decoder: JpegDecoder | Literal["trained"]
     workers: Workers
     offline: bool
     resume: Literal["auto"] | UserPath | None

@@ -54,8 +54,14 @@ def _score_network(
     with processes.main_first():
         path = find_checkpoint(config.checkpoint, offline=config.offline)
     predictor, info = open_predictor(
-        path, config.inference, output_stride=config.output_stride, device=config.device, precision=config.precision
+        path,
+        config.inference,
+        output_stride=config.output_stride,
+        device=config.device,
+        precision=config.precision,
+        jpeg_decoder=config.jpeg_decoder,
     )
+    dataset.jpeg_decoder = predictor.jpeg_decoder
     log.info("scoring %s: %s", path, info.describe())
     check_number_of_classes(str(path), len(info.classes), dataset)
     digest = sha256(path)

@@ -17,6 +17,7 @@ from segapp.evaluation.confusion import Scores
 from segapp.evaluation.labellers import jointly
 from segapp.evaluation.score import with_file
 from segapp.inference.open import open_predictor
+from segapp.inference.predictor import scaled
 from segapp.inference.test_time_augmentation import TestTimeAugmentation
 from segapp.models.flops import forward_flops
 from segapp.runtimes.pytorch import PyTorchRuntime
@@ -85,8 +86,14 @@ def score_grid(config: EvalToolConfig, folder: Path, processes: Processes = ALON
     cells = []
     for output_stride, augmentations in AUGMENTATIONS.items():
         predictor, info = open_predictor(
-            path, config.inference, output_stride=output_stride, device=config.device, precision=config.precision
+            path,
+            config.inference,
+            output_stride=output_stride,
+            device=config.device,
+            precision=config.precision,
+            jpeg_decoder=config.jpeg_decoder,
         )
+        dataset.jpeg_decoder = predictor.jpeg_decoder
         check_number_of_classes(str(path), len(info.classes), dataset)
         assert isinstance(predictor.runtime, PyTorchRuntime)  # whose multiply-adds are counted
         if predictor.inference.key != "canvas" or predictor.canvas is None:
@@ -124,5 +131,5 @@ def score_grid(config: EvalToolConfig, folder: Path, processes: Processes = ALON
 
 def multiply_adds(model: torch.nn.Module, canvas: int, augmentation: TestTimeAugmentation) -> int:
     """Of all variants of an image on a square canvas."""
-    sides = [round(scale * (canvas - 1)) + 1 for scale in augmentation.scales]
-    return (1 + augmentation.flip) * sum(forward_flops(model, (1, 3, side, side)) // 2 for side in sides)
+    sizes = [scaled((canvas, canvas), scale) for scale in augmentation.scales]
+    return (1 + augmentation.flip) * sum(forward_flops(model, (1, 3, *size)) // 2 for size in sizes)

@@ -15,7 +15,7 @@ from segapp.base.config import Config, UserPath, save_config
 from segapp.base.devices import DeviceName, Precision
 from segapp.base.errors import UserError, and_more
 from segapp.base.files import atomic_write, sha256, write_json
-from segapp.base.images import image_size, read_image, read_mask, write_mask
+from segapp.base.images import JpegDecoder, image_size, read_mask, write_mask
 from segapp.base.logs import progress_bar
 from segapp.data.dataset import SegmentationDataset, check_size
 from segapp.data.formats.voc import Voc2012Config
@@ -46,6 +46,7 @@ class ServerConfig(Config):
     output_stride: Literal[8, 16, 32] | None
     device: DeviceName
     precision: Precision
+    jpeg_decoder: JpegDecoder | Literal["trained"]
     offline: bool
     output: UserPath | None
 
@@ -161,6 +162,7 @@ def label_missing(masks: ServerMasks, made_by: Path, config: ServerConfig) -> No
         "checkpoint_sha256": sha256(path),
         "output_stride": config.output_stride,
         "inference": config.inference.model_dump(mode="json"),
+        "jpeg_decoder": config.jpeg_decoder,
     }
     check_made_by(made_by, masks.folder, fingerprint)
     missing = [index for index in range(len(dataset)) if not masks.is_sound(index)]
@@ -169,7 +171,12 @@ def label_missing(masks: ServerMasks, made_by: Path, config: ServerConfig) -> No
     if len(missing) < len(dataset):
         log.info("%d of %d masks are there already", len(dataset) - len(missing), len(dataset))
     predictor, info = open_predictor(
-        path, config.inference, output_stride=config.output_stride, device=config.device, precision=config.precision
+        path,
+        config.inference,
+        output_stride=config.output_stride,
+        device=config.device,
+        precision=config.precision,
+        jpeg_decoder=config.jpeg_decoder,
     )
     check_number_of_classes(str(path), len(info.classes), dataset)
     log.info("%s: %s", path, info.describe())
@@ -180,7 +187,7 @@ def label_missing(masks: ServerMasks, made_by: Path, config: ServerConfig) -> No
     palette = voc_palette()
     with progress_bar(len(missing), f"labelling {dataset.name}", "image") as progress:
         for index in missing:
-            write_mask(masks.file(index), predictor(read_image(dataset.images[index])), palette)
+            write_mask(masks.file(index), predictor(dataset.images[index]), palette)
             progress.update()
 
 

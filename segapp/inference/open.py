@@ -1,8 +1,10 @@
 """From a checkpoint's file to what labels images."""
 
 from pathlib import Path
+from typing import Literal
 
 from segapp.base.devices import DeviceName, Precision, pick_device
+from segapp.base.images import JpegDecoder
 from segapp.inference.options import Resized, Sliding, Whole
 from segapp.inference.predictor import Predictor
 from segapp.runtimes.pytorch import PyTorchRuntime
@@ -16,8 +18,9 @@ def open_predictor(
     output_stride: int | None,
     device: DeviceName,
     precision: Precision,
+    jpeg_decoder: JpegDecoder | Literal["trained"],
 ) -> tuple[Predictor, CheckpointInfo]:
-    """The predictor of one file, and what the file says of itself."""
+    """The predictor of one file, and what the file says of itself; "trained": what it was trained with."""
     model, info = load_model(path, output_stride)
     runtime = PyTorchRuntime(
         model,
@@ -27,4 +30,5 @@ def open_predictor(
         device=pick_device(device),
         precision=precision,
     )
-    return Predictor(runtime, inference.resolved(info.canvas)), info
+    decoder = info.jpeg_decoder if jpeg_decoder == "trained" else jpeg_decoder
+    return Predictor(runtime, inference.resolved(info.canvas), decoder), info

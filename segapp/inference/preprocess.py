@@ -11,7 +11,7 @@ from torch import Tensor
 
 from segapp.base.devices import to_device
 from segapp.base.errors import UserError
-from segapp.base.images import read_image
+from segapp.base.images import JpegDecoder, read_image
 from segapp.inference.geometry import Size
 from segapp.models.encoders.interface import Normalization
 
@@ -58,14 +58,14 @@ def fitted(image: Array, canvas: Size) -> Array:
     return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
 
 
-def as_pixels(image: Array | Image.Image | str | Path) -> Array:
-    """Any image as H x W x 3 uint8 RGB.
+def as_pixels(image: Array | Image.Image | str | Path, jpeg_decoder: JpegDecoder = "accurate") -> Array:
+    """Any image as H x W x 3 uint8 RGB; a file is read by `read_image`.
 
     Raises:
         UserError: a file that cannot be read, or an array that is no such image.
     """
     if isinstance(image, str | Path):
-        image = read_image(Path(image))
+        image = read_image(Path(image), jpeg_decoder=jpeg_decoder)
     elif isinstance(image, Image.Image):
         image = np.array(image.convert("RGB"))
     if not isinstance(image, np.ndarray):

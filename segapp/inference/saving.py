@@ -48,7 +48,7 @@ def label_files(
     with progress_bar(len(images), "predicting", "image") as progress:
         for path, name in zip(images, output_names(images), strict=True):
             try:
-                image = read_image(path, max_pixels)
+                image = read_image(path, max_pixels, predictor.jpeg_decoder)
                 prediction = predictor.predict([image], probabilities="probabilities" in kinds)[0]
                 labels = prediction.labels.cpu().numpy()
                 save(folder, name, path, image, labels, prediction.probabilities, kinds, predictor.runtime.spec)

@@ -1,4 +1,4 @@
-"""Atrous spatial pyramid pooling, the dense prediction cell in its place, and the decoder (arXiv:1802.02611, Fig. 2)."""
+"""Atrous spatial pyramid pooling and the decoder (arXiv:1802.02611, Fig. 2), and the dense prediction cell."""
 
 import torch
 from torch import Tensor, nn

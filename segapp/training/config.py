@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from segapp.base.config import Config, UserPath
 from segapp.base.devices import DeviceName, Precision
+from segapp.base.images import JpegDecoder
 from segapp.data import DataConfig
 from segapp.data.loading.loader import Workers
 from segapp.data.loading.transforms import TransformConfig
@@ -42,6 +43,7 @@ class TrainConfig(Config):
     deterministic: bool
     device: DeviceName
     precision: Precision
+    jpeg_decoder: JpegDecoder
     compile: bool
     activation_checkpointing: bool
     workers: Workers

@@ -24,7 +24,9 @@ class LossConfig(Config):
     cross_entropy: float = Field(ge=0)
     label_smoothing: float = Field(ge=0, lt=1)
     top_k: float = Field(gt=0, le=1)
+    top_k_iterations: int = Field(ge=0)
     class_weights: Literal["none", "balanced"]
+    divide_by: Literal["weights", "pixels"]
     dice: float = Field(ge=0)
     lovasz: float = Field(ge=0)
 
@@ -41,6 +43,20 @@ class LossConfig(Config):
     def _of_all_pixels(cls, value: str, info: ValidationInfo) -> str:
         if value != "none" and info.data.get("top_k", 1) < 1:
             raise ValueError("which pixels are hardest, the labels do not tell, nor their weight; take loss.top_k=1")
+        return value
+
+    @field_validator("top_k_iterations")
+    @classmethod
+    def _of_the_hardest(cls, value: int, info: ValidationInfo) -> int:
+        if value and info.data.get("top_k") == 1:
+            raise ValueError("the share falls to loss.top_k, which is 1: all pixels; set that below 1")
+        return value
+
+    @field_validator("divide_by")
+    @classmethod
+    def _of_weights(cls, value: str, info: ValidationInfo) -> str:
+        if value != "weights" and info.data.get("class_weights") == "none":
+            raise ValueError("without loss.class_weights the two are the same; take weights")
         return value
 
     @field_validator("lovasz")
@@ -64,7 +80,7 @@ class Loss:
         self.config = config
         self.class_weights = class_weights
 
-    def counts(self, labels: Tensor) -> Tensor:
+    def counts(self, labels: Tensor, iteration: int = 0) -> Tensor:
         """What each term is a mean over: T float32, of the terms that are on. Those of a batch's parts add up.
 
         Cross entropy: the pixels that count, or the weights of their classes. Dice and Lovász: the images with a
@@ -72,18 +88,25 @@ class Loss:
 
         Args:
             labels: N x H x W uint8.
+            iteration: from 0; see `top_k`.
         """
         config, counts = self.config, []
         valid = (labels != IGNORE_INDEX).flatten(1)
-        if config.cross_entropy and self.class_weights is not None:
+        if config.cross_entropy and self.class_weights is not None and config.divide_by == "weights":
             weights = F.pad(self.class_weights, (0, IGNORE_INDEX + 1 - len(self.class_weights)))
             counts.append(weights[labels.int()].sum())
         elif config.cross_entropy:
-            counts.append(_hardest(valid, config.top_k).sum())
+            counts.append(_hardest(valid, self.top_k(iteration)).sum())
         counts.extend(valid.any(1).sum() for weight in (config.dice, config.lovasz) if weight)
         return torch.stack([count.float() for count in counts])
 
-    def __call__(self, logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
+    def top_k(self, iteration: int) -> float:
+        """The share of pixels that count: it falls from 1 to that of the config in `top_k_iterations`, evenly
+        (hard_example_mining_step in research/deeplab/utils/train_utils.py)."""
+        done = min(1.0, iteration / self.config.top_k_iterations) if self.config.top_k_iterations else 1.0
+        return done * self.config.top_k + (1 - done)
+
+    def __call__(self, logits: Tensor, labels: Tensor, counts: Tensor, iteration: int = 0) -> Tensor:
         """These images' part of the loss of the batch that `counts` counts; all of it, if they are the batch.
 
         A term that has nothing to count is 0, and so is its gradient.
@@ -92,7 +115,8 @@ class Loss:
             logits: N x K x h x w of any float type, brought to the labels' size and computed with in float32
                 (training/utils/train_utils.py of research/deeplab).
             labels: N x H x W uint8.
-            counts: T.
+            counts: T, of this iteration.
+            iteration: from 0; see `top_k`.
         """
         config = self.config
         # Contiguous while it is small: of channels_last logits, log_softmax would copy them at the labels' size.
@@ -101,7 +125,7 @@ class Loss:
         log_p = resize(logits, (labels.shape[1], labels.shape[2])).log_softmax(1)
         sums: list[tuple[float, Tensor]] = []
         if config.cross_entropy:
-            sums.append((config.cross_entropy, self._cross_entropy(log_p, labels)))
+            sums.append((config.cross_entropy, self._cross_entropy(log_p, labels, self.top_k(iteration))))
         if config.dice or config.lovasz:
             present = _present_classes(log_p, labels)
             if config.dice:
@@ -111,7 +135,7 @@ class Loss:
         counts = counts.masked_fill(counts == 0, math.inf)
         return torch.stack([weight * each / count for (weight, each), count in zip(sums, counts, strict=True)]).sum()
 
-    def _cross_entropy(self, log_p: Tensor, labels: Tensor) -> Tensor:
+    def _cross_entropy(self, log_p: Tensor, labels: Tensor, top_k: float) -> Tensor:
         """Summed over the pixels that count.
 
         Label smoothing is that of arXiv:1512.00567, section 7: the truth is 1 - s, and s / K of every class is added.
@@ -125,11 +149,11 @@ class Loss:
         if smoothing := self.config.label_smoothing:
             weighted = log_p if weights is None else log_p * weights[:, None, None]
             losses = (1 - smoothing) * losses - smoothing * weighted.mean(1).masked_fill(ignored, 0)
-        if self.config.top_k == 1:
+        if top_k == 1:
             return losses.sum()
         losses, valid = losses.flatten(1), ~ignored.flatten(1)
-        room = min(int(self.config.top_k * losses.shape[1]) + 1, losses.shape[1])  # for any image's, at a fixed shape
-        beyond = torch.arange(room, device=losses.device) >= _hardest(valid, self.config.top_k)[:, None]
+        room = min(int(top_k * losses.shape[1]) + 1, losses.shape[1])  # for any image's, at a fixed shape
+        beyond = torch.arange(room, device=losses.device) >= _hardest(valid, top_k)[:, None]
         return losses.topk(room, 1).values.masked_fill(beyond, 0).sum()
 
 

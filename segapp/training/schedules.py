@@ -4,15 +4,24 @@ import math
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from segapp.base.config import Config
 
 
 class ScheduleOptions(Config):
-    """Keys that every schedule has."""
+    """Keys that every schedule has. `slow_start_lr`: the rate of the slow start."""
 
     warmup_iterations: int = Field(ge=0)
+    slow_start_iterations: int = Field(ge=0)
+    slow_start_lr: float = Field(gt=0)
+
+    @field_validator("slow_start_iterations")
+    @classmethod
+    def _one_beginning(cls, value: int, info: ValidationInfo) -> int:
+        if value and info.data.get("warmup_iterations"):
+            raise ValueError("a run begins with a warm-up or with a slow start; set one of them to 0")
+        return value
 
 
 class PolyConfig(ScheduleOptions):
@@ -47,12 +56,17 @@ class StepConfig(ScheduleOptions):
 ScheduleConfig = Annotated[PolyConfig | CosineConfig | StepConfig, Field(discriminator="name")]
 
 
-def lr_factor(iteration: int, iterations: int, config: ScheduleConfig) -> float:
-    """What the base learning rate is multiplied by at `iteration`, from 0 to `iterations` - 1.
+def lr_factor(iteration: int, iterations: int, config: ScheduleConfig, lr: float) -> float:
+    """What the base learning rate `lr` is multiplied by at `iteration`, from 0 to `iterations` - 1.
 
-    The schedule's own factor, after a linear warm-up: (iteration + 1) / (warmup_iterations + 1) of it, at most 1.
+    The schedule's own factor, after a linear warm-up: (iteration + 1) / (warmup_iterations + 1) of it, at most 1. Or
+    after a slow start at a rate of its own, behind which the schedule has the iterations that are left
+    (get_model_learning_rate in research/deeplab/utils/train_utils.py).
     """
-    done = iteration / iterations
+    slow = config.slow_start_iterations
+    if iteration < slow:
+        return config.slow_start_lr / lr
+    done = (iteration - slow) / (iterations - slow)
     match config:
         case PolyConfig():
             factor: float = (1 - done) ** config.power

@@ -70,7 +70,7 @@ class Segmentation:
             precision=self.config.precision,
         )
         self.networks[prefix] = network
-        self._predictors[prefix] = Predictor(runtime, self.config.inference)
+        self._predictors[prefix] = Predictor(runtime, self.config.inference, self.config.jpeg_decoder)
 
     @property
     def validates(self) -> bool:

@@ -111,6 +111,7 @@ def prepare(config: TrainConfig, output: Path, processes: Processes) -> Setup:
         normalization=normalization,
         canvas=config.inference.side if isinstance(config.inference.side, int) else None,
         trained_on=trained_on,
+        jpeg_decoder=config.jpeg_decoder,
         source=initial.source if initial else None,
     )
     loss = Loss(config.loss, weights)
@@ -189,6 +190,9 @@ def read_data(config: TrainConfig) -> Data:
         validation = config.data.dataset("val")
         check_apart(training, validation)
         check_classes(config.eval, validation)
+    for each in (training, validation):
+        if each is not None:
+            each.jpeg_decoder = config.jpeg_decoder
     counts = scan_labels(training)
     if validation is not None:
         scan_labels(validation)
@@ -228,8 +232,9 @@ def micro_batch_size(config: TrainConfig, processes: Processes) -> int:
 
 
 def _warn(config: TrainConfig, images_for_bn: int) -> None:
-    if config.schedule.warmup_iterations >= config.iterations:
-        log.warning("schedule.warmup_iterations=%d is the whole run", config.schedule.warmup_iterations)
+    for key in ("warmup_iterations", "slow_start_iterations"):
+        if getattr(config.schedule, key) >= config.iterations:
+            log.warning("schedule.%s=%d is the whole run", key, getattr(config.schedule, key))
     if config.batch_norm == "frozen":
         return
     if config.iterations * config.bn_momentum < 3 and not config.recompute_bn:

@@ -77,17 +77,18 @@ class TrainStep:
         """Update number `iteration`, from 1, by this process's micro-batches of the batch."""
         config, processes = self._config, self._processes
         torch.manual_seed(random_seed(config.seed, iteration, processes.rank))
-        factor = lr_factor(iteration - 1, config.iterations, config.schedule)
+        done = iteration - 1
+        factor = lr_factor(done, config.iterations, config.schedule, config.optimizer.lr)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         sent = [tuple(each.to(self._device, non_blocking=True) for each in pair) for pair in micro_batches]
-        counts = processes.sum(torch.stack([self._loss.counts(labels) for _, labels in sent]).sum(0))
+        counts = processes.sum(torch.stack([self._loss.counts(labels, done) for _, labels in sent]).sum(0))
         self.optimizer.zero_grad()
         for number, (images, labels) in enumerate(sent, 1):
             with self._exchange(number == len(sent)):
                 with autocast(self._device, config.precision):
                     logits = self._network(normalize(images, self._normalization))
-                loss = self._loss(logits, labels, counts)
+                loss = self._loss(logits, labels, counts, done)
                 # DistributedDataParallel averages the processes' gradients; theirs are to be added up.
                 self._scaler.scale(loss * processes.world_size).backward()  # type: ignore[no-untyped-call]
             self._losses += loss.detach()

@@ -16,6 +16,7 @@ from segapp.base.classes import background_of
 from segapp.base.config import Config
 from segapp.base.errors import UserError, and_more
 from segapp.base.files import atomic_write
+from segapp.base.images import JpegDecoder
 from segapp.models.classifier import ClassifierConfig
 from segapp.models.deeplabv3plus import DeepLabV3Plus, DeepLabV3PlusConfig
 from segapp.models.encoders.interface import INCEPTION, Encoder, Normalization
@@ -52,6 +53,7 @@ class CheckpointInfo(Config):
         normalization: of the images it is given.
         canvas: side in pixels on which it was validated; None: whole images as they are.
         trained_on: splits, oldest first.
+        jpeg_decoder: of the images that it was trained on.
         iteration: None where nobody knows.
         scores: by metric, in [0, 1], of the weights as they are.
         source: None where training began from scratch, or nobody knows.
@@ -64,6 +66,7 @@ class CheckpointInfo(Config):
     normalization: Normalization
     canvas: Annotated[int, Field(gt=0, le=4097)] | None = None
     trained_on: tuple[str, ...]
+    jpeg_decoder: JpegDecoder = "accurate"
     iteration: int | None = None
     scores: dict[str, float] = Field(default_factory=dict)
     source: Source | None = None

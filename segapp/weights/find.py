@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 LATEST, AUTO = "latest", "auto"
 
-CONVERTER = 1
+CONVERTER = 2
 """To be raised when what `convert` makes of the same file changes."""
 
 

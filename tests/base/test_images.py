@@ -14,6 +14,7 @@ from segapp.base import images
 from segapp.base.classes import VOC_CLASSES, voc_palette
 from segapp.base.errors import UserError
 from segapp.base.images import image_size, read_image, read_mask, write_image, write_mask
+from tests.tensorflow.weights import FIXTURES
 
 # The devkit's own documentation of the first colours.
 DOCUMENTED = [
@@ -144,6 +145,19 @@ def test_jpegs_have_pillows_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert image_size(path) == actual.shape[:2]
         actual[0, 0] = 0  # writeable
     assert by_pillow == ["cmyk", "exif6"], "all others by the faster decoder"
+
+
+def test_jpegs_have_tensorflows_pixels_where_asked_for(tmp_path: Path) -> None:
+    """Against tf.image.decode_jpeg's; its fast DCT is not Pillow's."""
+    path = tmp_path / "x.jpg"
+    with np.load(FIXTURES / "pipeline.npz") as file:
+        path.write_bytes(file["jpeg"].tobytes())
+        expected = file["jpeg_pixels"]
+    assert np.array_equal(read_image(path, jpeg_decoder="tensorflow"), expected)
+    differs = np.abs(read_image(path).astype(int) - expected)
+    assert 0 < differs.mean() < 2
+    for other in pictures(tmp_path):  # turned, grey, in colours of print: none is refused
+        assert read_image(other, jpeg_decoder="tensorflow").shape == read_image(other).shape
 
 
 def test_cut_and_spoilt_files_are_what_pillow_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,21 +13,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import segapp
+from segapp.base.classes import voc_palette
 from segapp.base.compose import read_config
 from segapp.base.errors import UserError
-from segapp.base.images import read_mask, write_image
+from segapp.base.images import read_image, read_mask, write_image, write_mask
 from segapp.cli import run_tool
 from segapp.evaluation.config import EvalToolConfig
 from segapp.inference import geometry as scores_module
 from segapp.inference import predictor as predictor_module
+from segapp.inference import preprocess as preprocess_module
 from segapp.inference.geometry import Geometry
 from segapp.inference.options import Resized, Sliding, Whole
 from segapp.inference.predictor import Predictor
 from segapp.inference.test_time_augmentation import TestTimeAugmentation
 from segapp.models.deeplabv3plus import DeepLabV3Plus
 from segapp.models.encoders.interface import INCEPTION
+from segapp.runtimes.interface import RuntimeSpec
 from segapp.weights.checkpoint import CheckpointInfo, save_checkpoint
 from tests.networks import predictor_of, randomise, runtime_of, small, whole
+from tests.tensorflow.weights import FIXTURES
 
 CLASSES = ("background", "a", "b", "c")
 SCALES = (0.5, 0.75, 1, 1.25, 1.5, 1.75)
@@ -253,6 +257,43 @@ def test_resize_shows_a_square_and_brings_its_scores_back(size: tuple[int, int])
     assert np.abs(prediction.probabilities - expected.numpy()).max() < 1e-3
 
 
+class _Shown:
+    """A runtime that keeps what it is given, and labels nothing."""
+
+    spec = RuntimeSpec(("a", "b"), None, INCEPTION, output_stride=16, logits_stride=16)
+    device = torch.device("cpu")
+    description = "none"
+
+    def __init__(self) -> None:
+        self.images: list[Tensor] = []
+
+    def __call__(self, images: Tensor) -> Tensor:
+        self.images.append(images.clone())
+        height, width = (-(-side // 16) for side in images.shape[2:])
+        return torch.zeros(len(images), 2, height, width)
+
+
+def test_it_is_the_mirrored_canvas_that_is_resized() -> None:
+    """Against TensorFlow's ops at the paper's six scales. Mirrored afterwards, 61 of these values differ by 1e-5."""
+    shown = _Shown()
+    with np.load(FIXTURES / "pipeline.npz") as file:
+        predictor = Predictor(shown, whole(None, file["view_scales"].tolist(), flip=True))
+        predictor.predict([file["canvas"]])
+        assert len(shown.images) == 12
+        for number in range(6):
+            wanted = torch.from_numpy(file[f"view_{number}"])
+            plain, mirrored = (images[0, 0, 5] for images in shown.images[2 * number : 2 * number + 2])
+            assert (mirrored - wanted).abs().max() < 1e-6
+            assert mirrored.shape == plain.shape
+
+
+def test_sides_of_scaled_canvases_are_rounded_down() -> None:
+    """research/deeplab/core/utils.py: int((side - 1) * scale + 1)."""
+    sides = {0.5: 257, 0.75: 385, 0.9: 461, 1.1: 564, 1.25: 641, 1.5: 769, 1.75: 897}
+    for scale, side in sides.items():
+        assert predictor_module.scaled((513, 513), scale) == (side, side)
+
+
 @pytest.mark.parametrize("inference", [whole(65, SCALES, flip=True), Resized(size=65, scales=(0.5, 1), flip=False)])
 def test_strips_of_a_larger_image_equal_the_whole(inference: Whole | Resized, monkeypatch: pytest.MonkeyPatch) -> None:
     image = picture(150, 131)
@@ -284,10 +325,13 @@ def test_protocols_that_differ_have_names_that_differ() -> None:
     ]
     assert len(set(shown)) == len(shown)
     assert shown[0] == (
-        "whole image padded to 65 x 65 (a longer side scaled to it), single scale, output stride 16, float32"
+        "whole image padded to 65 x 65 (a longer side scaled to it), single scale, JPEG decoder accurate, "
+        "output stride 16, float32"
     )
     assert make(whole(65, [1, 0.5], flip=True)).protocol == shown[6], "the order says nothing"
-    assert shown[6].endswith(", scales 0.5, 1 and the mirror image, output stride 16, float32")
+    assert shown[6].endswith(", scales 0.5, 1 and the mirror image, JPEG decoder accurate, output stride 16, float32")
+    fast = Predictor(make(whole(65)).runtime, whole(65), "tensorflow")
+    assert fast.protocol == shown[0].replace("accurate", "tensorflow")
     halved = make(whole(65))
     runtime_of(halved).precision = "bfloat16"
     assert halved.protocol == shown[0].replace("float32", "bfloat16")
@@ -338,6 +382,52 @@ def test_sides_that_cannot_be() -> None:
     trained = read_config("eval", ["inference=sliding"], EvalToolConfig).inference
     with pytest.raises(UserError, match=r"validated on images as they are; give .* as in inference\.window=513"):
         trained.resolved(None)
+
+
+def test_jpegs_are_decoded_as_the_checkpoint_was_trained(tmp_path: Path) -> None:
+    """A JPEG by its path, a data set's and predict's, unless told otherwise; and the protocol says how."""
+    info = CheckpointInfo(
+        network=small(),
+        classes=CLASSES,
+        normalization=INCEPTION,
+        canvas=65,
+        trained_on=(),
+        jpeg_decoder="tensorflow",
+    )
+    path, photo = tmp_path / "network.safetensors", tmp_path / "images" / "photo.jpg"
+    save_checkpoint(path, MODEL, info)
+    photo.parent.mkdir()
+    with np.load(FIXTURES / "pipeline.npz") as file:
+        photo.write_bytes(file["jpeg"].tobytes())
+        fast = file["jpeg_pixels"]
+    plain = read_image(photo)
+    assert not np.array_equal(fast, plain)
+    kept: list[np.ndarray] = []
+    as_usual = preprocess_module.padded
+
+    def keep(images: list[np.ndarray], *more: Any) -> Tensor:
+        kept.extend(images)
+        return as_usual(images, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predictor_module, "padded", keep)
+        for choice, pixels in (("trained", fast), ("tensorflow", fast), ("accurate", plain)):
+            predictor = segapp.load(path, device="cpu", jpeg_decoder=choice)  # type: ignore[arg-type]
+            predictor(photo)
+            assert np.array_equal(kept.pop(), pixels)
+            assert f"JPEG decoder {'accurate' if choice == 'accurate' else 'tensorflow'}, " in predictor.protocol
+        arguments = [str(photo), f"checkpoint={path}", "device=cpu"]
+        assert run_tool("predict", [*arguments, f"output={tmp_path / 'predicted'}"]) == 0
+        assert np.array_equal(kept.pop(), fast)
+        masks = tmp_path / "masks"
+        masks.mkdir()
+        write_mask(masks / "photo.png", np.zeros(plain.shape[:2], np.uint8), voc_palette())
+        (tmp_path / "classes.yaml").write_text(f"[{', '.join(CLASSES)}]")
+        (tmp_path / "val.txt").write_text("photo\n")
+        data = ["data=folder", f"data.root={tmp_path}", "data.val=val.txt", "workers=0"]
+        assert run_tool("eval", [*data, f"output={tmp_path / 'scored'}", *arguments[1:]]) == 0
+        assert np.array_equal(kept.pop(), fast)
+    assert "JPEG decoder tensorflow" in (tmp_path / "scored" / "metrics.json").read_text()
 
 
 def test_the_library_takes_scales_and_windows(tmp_path: Path) -> None:

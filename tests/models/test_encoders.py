@@ -23,6 +23,7 @@ CASES: dict[str, dict[str, Any]] = {
     "xception65": {"width": 0.125},
     "xception71": {"width": 0.125},
     "mobilenet_v2": {"width": 0.25},
+    "mobilenet_v2_dm05": {"width": 0.25},
 }
 """Every file of conf/model/encoder, with what makes it small: these tests are of behaviour, not of values."""
 STRIDES = (8, 16, 32)

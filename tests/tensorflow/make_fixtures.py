@@ -23,9 +23,8 @@ import tensorflow as tf  # type: ignore[import-untyped]
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.tensorflow import reference, weights
-from tests.tensorflow.weights import Array
+from tests.tensorflow.weights import FIXTURES, Array
 
-FIXTURES = Path(__file__).parent / "fixtures"
 Tensors = dict[str, Any]
 
 DENORMALS = {tf.float16: 2.0**-20, tf.bfloat16: 2.0**-130, tf.float32: 2.0**-130, tf.float64: 2.0**-1030}
@@ -163,12 +162,27 @@ def _part_of(array: Array) -> Any:
     return initialise
 
 
-def save_logits(name: str, variant: str, height: int, width: int, step: int = 1) -> None:
-    arrays, image = reference.make_arrays(variant, 21), weights.image(height, width)
+def save_logits(name: str, variant: str, height: int, width: int, step: int = 1, cell: bool = False) -> None:
+    arrays, image = reference.make_arrays(variant, 21, cell), weights.image(height, width)
     found: dict[str, Any] = {
         f"os{stride}": reference.logits(arrays, variant, image, stride)[::step, ::step].copy() for stride in (16, 8)
     }
     np.savez_compressed(FIXTURES / f"{name}.npz", size=np.array(image.shape[:2]), **found)
+
+
+def save_cell() -> None:
+    """The dense prediction cell alone, on a feature so large that each of its rates reaches other places of it."""
+    arrays = {
+        name: array
+        for name, array in reference.make_arrays("xception_71", 21, cell=True).items()
+        if name.startswith("meta_architecture/")
+    }
+    feature = tf.constant(weights.feature(45, 45, 2048)[None])
+    found: dict[str, Any] = {
+        f"os{stride}": reference.Network(arrays, "xception_71", stride).cell(feature).numpy()[0, ::4, ::4, ::8]
+        for stride in (16, 8)
+    }
+    np.savez_compressed(FIXTURES / "cell.npz", size=np.array(feature.shape[1:3]), **found)
 
 
 def check(prefix: Path, tensors: Tensors) -> None:
@@ -213,6 +227,10 @@ def main() -> None:
     save_logits("logits_65_wide", "xception_65", 65, 321, step=2)
     save_logits("logits_41", "xception_41", 33, 33)
     save_logits("logits_71", "xception_71", 33, 33)
+    save_logits("logits_71_cell", "xception_71", 33, 33, cell=True)
+    save_logits("logits_mobilenet_v2", "mobilenet_v2", 97, 65)
+    save_logits("logits_mobilenet_v2_dm05", "mobilenet_v2_dm05", 97, 65)
+    save_cell()
 
 
 if __name__ == "__main__":

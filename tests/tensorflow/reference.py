@@ -41,8 +41,12 @@ class Network:
     def __call__(self, images: Tensor) -> Tensor:
         """Logits at stride 4 (without a decoder: at the output stride) of NHWC images in [-1, 1]."""
         self.unused = set(self.arrays)
-        features, low_level = self.encoder(images)
-        x = self.aspp(features)
+        features, low_level = self.mobilenet(images) if self.variant in weights.MOBILENET else self.encoder(images)
+        x = (
+            self.cell(features)
+            if "meta_architecture/concat_projection/weights" in self.arrays
+            else self.aspp(features)
+        )
         if "decoder/feature_projection0/weights" in self.arrays:
             x = self.decoder(x, low_level)
         x = tf.nn.conv2d(x, self.array("logits/semantic/weights"), strides=1, padding="SAME")
@@ -56,7 +60,7 @@ class Network:
         return self.arrays[name]
 
     def norm(self, x: Tensor, scope: str) -> Tensor:
-        epsilon = ENCODER_EPSILON if scope.startswith(self.variant) else HEAD_EPSILON
+        epsilon = ENCODER_EPSILON if scope.startswith((self.variant, "MobilenetV2")) else HEAD_EPSILON
         gamma, beta, mean, variance = (
             self.array(f"{scope}/BatchNorm/{name}") for name in ("gamma", "beta", "moving_mean", "moving_variance")
         )
@@ -74,10 +78,11 @@ class Network:
             x = tf.nn.conv2d(_fixed_padding(x, kernel.shape[0]), kernel, strides=stride, padding="VALID")
         return self.norm(x, scope)
 
-    def depthwise(self, x: Tensor, scope: str, stride: int = 1, rate: int = 1) -> Tensor:
+    def depthwise(self, x: Tensor, scope: str, stride: int = 1, rate: int | tuple[int, int] = 1) -> Tensor:
         kernel = self.array(f"{scope}/depthwise_weights")
         if stride == 1:
-            x = tf.nn.depthwise_conv2d(x, kernel, strides=[1, 1, 1, 1], padding="SAME", dilations=[rate, rate])
+            rates = [rate, rate] if isinstance(rate, int) else list(rate)
+            x = tf.nn.depthwise_conv2d(x, kernel, strides=[1, 1, 1, 1], padding="SAME", dilations=rates)
         elif rate == 1:
             x = _fixed_padding(x, kernel.shape[0])
             x = tf.nn.depthwise_conv2d(x, kernel, strides=[1, stride, stride, 1], padding="VALID")
@@ -85,7 +90,9 @@ class Network:
             raise ValueError("the released graph never strides and dilates at once")
         return self.norm(x, scope)
 
-    def separable(self, x: Tensor, scope: str, stride: int = 1, rate: int = 1, activation: bool = True) -> Tensor:
+    def separable(
+        self, x: Tensor, scope: str, stride: int = 1, rate: int | tuple[int, int] = 1, activation: bool = True
+    ) -> Tensor:
         x = self.depthwise(x, f"{scope}_depthwise", stride, rate)
         x = tf.nn.relu(x) if activation else x
         x = self.conv(x, f"{scope}_pointwise")
@@ -130,6 +137,37 @@ class Network:
                 low_level = second
         return x, low_level
 
+    def mobilenet(self, x: Tensor) -> tuple[Tensor, None]:
+        """slim's MobileNetV2 up to layer_18/output, padded SAME throughout; there is no decoder to feed."""
+
+        def relu6(x: Tensor) -> Tensor:
+            return tf.nn.relu6(x)
+
+        def conv(x: Tensor, scope: str, stride: int = 1) -> Tensor:
+            x = tf.nn.conv2d(x, self.array(f"{scope}/weights"), strides=stride, padding="SAME")
+            return self.norm(x, scope)
+
+        x = relu6(conv(x, "MobilenetV2/Conv", stride=2))
+        current, rate = 2, 1
+        for number, (expansion, channels, own) in enumerate(weights.MOBILENET[self.variant][1]):
+            scope = "MobilenetV2/expanded_conv" + (f"_{number}" if number else "")
+            stride, here = (1, rate) if current == self.output_stride else (own, 1)
+            rate, current = (rate * own, current) if current == self.output_stride else (rate, current * own)
+            y = relu6(conv(x, f"{scope}/expand")) if expansion > 1 else x
+            kernel = self.array(f"{scope}/depthwise/depthwise_weights")
+            y = tf.nn.depthwise_conv2d(y, kernel, [1, stride, stride, 1], "SAME", dilations=[here, here])
+            y = conv(relu6(self.norm(y, f"{scope}/depthwise")), f"{scope}/project")
+            x = x + y if own == 1 and x.shape[-1] == channels else y
+        return x, None
+
+    def cell(self, x: Tensor) -> Tensor:
+        scope, scale = "meta_architecture", 16 // self.output_stride
+        branches: list[Tensor] = []
+        for number, (source, (down, across)) in enumerate(weights.CELL):
+            y = x if source < 0 else branches[source]
+            branches.append(self.separable(y, f"{scope}/branch{number}", rate=(down * scale, across * scale)))
+        return tf.nn.relu(self.conv(tf.concat(branches, axis=3), f"{scope}/concat_projection"))
+
     def aspp(self, x: Tensor) -> Tensor:
         branches = []
         if "image_pooling/weights" in self.arrays:
@@ -137,7 +175,8 @@ class Network:
             pooled = tf.nn.relu(self.conv(pooled, "image_pooling"))
             branches.append(_resize(pooled, x))
         branches.append(tf.nn.relu(self.conv(x, "aspp0")))
-        for number, rate in enumerate(ASPP_RATES[self.output_stride], 1):
+        rates = ASPP_RATES[self.output_stride] if "aspp1_pointwise/weights" in self.arrays else ()
+        for number, rate in enumerate(rates, 1):
             branches.append(self.separable(x, f"aspp{number}", rate=rate))
         return tf.nn.relu(self.conv(tf.concat(branches, axis=3), "concat_projection"))
 
@@ -158,9 +197,13 @@ def _resize(x: Tensor, like: Tensor) -> Tensor:
     return tf.compat.v1.image.resize_bilinear(x, like.shape[1:3], align_corners=True)
 
 
-def make_arrays(variant: str, num_classes: int) -> dict[str, Array]:
+def make_arrays(variant: str, num_classes: int, cell: bool = False) -> dict[str, Array]:
     """The made-up weights of the whole network."""
-    return {name: weights.values(name, shape) for name, shape in weights.variables(variant, num_classes).items()}
+    if variant in weights.MOBILENET:
+        shapes = weights.mobilenet_variables(variant, num_classes)
+    else:
+        shapes = weights.variables(variant, num_classes, cell=cell)
+    return {name: weights.values(name, shape) for name, shape in shapes.items()}
 
 
 def logits(arrays: dict[str, Array], variant: str, image: Array, output_stride: int) -> Array:

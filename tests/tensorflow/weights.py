@@ -6,6 +6,7 @@ Shapes are TensorFlow's: convolutions [H, W, I, O], depthwise convolutions [H, W
 
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,12 +14,26 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 Shapes = dict[str, tuple[int, ...]]
 
-HEAD_SCOPES = ("image_pooling", "aspp", "concat_projection", "decoder/")
+FIXTURES = Path(__file__).parent / "fixtures"
+HEAD_SCOPES = ("image_pooling", "aspp", "concat_projection", "decoder/", "meta_architecture/")
 ASPP_CHANNELS = 256
 LOW_LEVEL_CHANNELS = 48
 # In the head every so many channels vary so little that the BN's epsilon shows in the output.
 FLAT_EVERY = 16
 FLAT_VARIANCE = 1e-5
+
+
+# The dense prediction cell: which branch each takes, -1 for the feature, and its rates of rows and columns.
+CELL = [(-1, (1, 6)), (0, (18, 15)), (1, (6, 3)), (0, (1, 1)), (0, (6, 21))]
+
+# Channels of the stem, and of each unit its expansion, channels and stride (arXiv:1801.04381, Table 2, unrolled).
+_STRIDES = [1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1]
+_FULL = [16, 24, 24, 32, 32, 32, 64, 64, 64, 64, 96, 96, 96, 160, 160, 160, 320]
+_HALF = [8, 12, 12, 16, 16, 16, 32, 32, 32, 32, 48, 48, 48, 80, 80, 80, 160]
+MOBILENET = {
+    variant: (stem, [(1 if at == 0 else 6, c, s) for at, (c, s) in enumerate(zip(channels, _STRIDES, strict=True))])
+    for variant, stem, channels in (("mobilenet_v2", 32, _FULL), ("mobilenet_v2_dm05", 16, _HALF))
+}
 
 
 class Module(NamedTuple):
@@ -96,13 +111,23 @@ def _encoder(variant: str) -> Iterator[tuple[str, tuple[int, ...]]]:
         inputs = channels
 
 
-def _head(num_classes: int, decoder: bool, image_pooling: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
-    if image_pooling:
-        yield from _conv("image_pooling", 1, 2048, ASPP_CHANNELS)
-    yield from _conv("aspp0", 1, 2048, ASPP_CHANNELS)
-    for branch in (1, 2, 3):
-        yield from _separable(f"aspp{branch}", 2048, ASPP_CHANNELS)
-    yield from _conv("concat_projection", 1, (4 + image_pooling) * ASPP_CHANNELS, ASPP_CHANNELS)
+def _head(
+    num_classes: int, decoder: bool, image_pooling: bool, inputs: int = 2048, atrous: bool = True, cell: bool = False
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    if cell:
+        for branch, (source, _) in enumerate(CELL):
+            yield from _separable(
+                f"meta_architecture/branch{branch}", inputs if source < 0 else ASPP_CHANNELS, ASPP_CHANNELS
+            )
+        yield from _conv("meta_architecture/concat_projection", 1, len(CELL) * ASPP_CHANNELS, ASPP_CHANNELS)
+    else:
+        if image_pooling:
+            yield from _conv("image_pooling", 1, inputs, ASPP_CHANNELS)
+        yield from _conv("aspp0", 1, inputs, ASPP_CHANNELS)
+        for branch in (1, 2, 3) if atrous else ():
+            yield from _separable(f"aspp{branch}", inputs, ASPP_CHANNELS)
+        joined = (1 + 3 * atrous + image_pooling) * ASPP_CHANNELS
+        yield from _conv("concat_projection", 1, joined, ASPP_CHANNELS)
     if decoder:
         yield from _conv("decoder/feature_projection0", 1, 256, LOW_LEVEL_CHANNELS)
         yield from _separable("decoder/decoder_conv0", ASPP_CHANNELS + LOW_LEVEL_CHANNELS, ASPP_CHANNELS)
@@ -111,9 +136,27 @@ def _head(num_classes: int, decoder: bool, image_pooling: bool) -> Iterator[tupl
     yield "logits/semantic/biases", (num_classes,)
 
 
-def variables(variant: str, num_classes: int, decoder: bool = True, image_pooling: bool = True) -> Shapes:
+def variables(
+    variant: str, num_classes: int, decoder: bool = True, image_pooling: bool = True, cell: bool = False
+) -> Shapes:
     """Every variable of the released segmentation graph (separable head), without optimizer slots."""
-    return dict([*_encoder(variant), *_head(num_classes, decoder, image_pooling)])
+    return dict([*_encoder(variant), *_head(num_classes, decoder, image_pooling, cell=cell)])
+
+
+def mobilenet_variables(variant: str, num_classes: int) -> Shapes:
+    """Those of `mobilenet_v2` and of `mobilenet_v2_dm05`, with image pooling and one branch, without a decoder."""
+    stem, units = MOBILENET[variant]
+    found = dict(_conv("MobilenetV2/Conv", 3, 3, stem))
+    inputs = stem
+    for number, (expansion, channels, _) in enumerate(units):
+        scope = "MobilenetV2/expanded_conv" + (f"_{number}" if number else "")
+        wide = inputs * expansion
+        if expansion > 1:
+            found |= dict(_conv(f"{scope}/expand", 1, inputs, wide))
+        found |= {f"{scope}/depthwise/depthwise_weights": (3, 3, wide, 1)}
+        found |= dict(_norm(f"{scope}/depthwise", wide)) | dict(_conv(f"{scope}/project", 1, wide, channels))
+        inputs = channels
+    return found | dict(_head(num_classes, decoder=False, image_pooling=True, inputs=inputs, atrous=False))
 
 
 def classifier_variables(variant: str, num_classes: int = 1001) -> Shapes:
@@ -169,3 +212,9 @@ def image(height: int, width: int, seed: int = 0) -> Array:
     coarse = random.randint(0, 192, (height // 24 + 1, width // 24 + 1, 3))
     squares = coarse.repeat(24, axis=0).repeat(24, axis=1)[:height, :width]
     return np.asarray(squares + random.randint(0, 64, (height, width, 3)), np.uint8)
+
+
+def feature(height: int, width: int, channels: int, seed: int = 0) -> Array:
+    """A deterministic float32 feature map, as it comes from a ReLU."""
+    random = np.random.RandomState(seed)
+    return np.maximum(0, random.normal(size=(height, width, channels))).astype(np.float32)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from segapp.base.config import Config
 from segapp.base.errors import UserError
 from segapp.base.paths import CONF
 from segapp.training.losses import Loss, LossConfig
+from tests.tensorflow.weights import FIXTURES
 
 K = 4
 WEIGHTS = torch.tensor([0.2, 1.0, 0.0, 5.0])
@@ -35,6 +37,7 @@ def only(*, dice: float = 0.0, lovasz: float = 0.0) -> Loss:
 
 CASES = {name: Loss(config(name)) for name in PRESETS} | {
     "balanced": Loss(config("smoothed", class_weights="balanced"), WEIGHTS),
+    "pixels": Loss(config("smoothed", class_weights="balanced", divide_by="pixels"), WEIGHTS),
     "all": Loss(config("smoothed", top_k=0.3, cross_entropy=0.7, dice=0.5, lovasz=2.0)),
 }
 
@@ -93,6 +96,36 @@ def test_top_k_is_the_mean_over_each_images_hardest_pixels(share: float) -> None
     value = whole(loss, logits, labels)
     torch.testing.assert_close(value, expected)
     torch.testing.assert_close(gradient(value, logits), gradient(expected, logits))
+
+
+def test_hard_example_mining_is_googles() -> None:
+    """TensorFlow's own ops, on an image without void: those stay out of our share, as the docstring says."""
+    with np.load(FIXTURES / "pipeline.npz") as file:
+        logits, labels = torch.from_numpy(file["logits"]), torch.from_numpy(file["labels"])
+        steps, wanted = file["mining_steps"].tolist(), file["mining"].tolist()
+    loss = Loss(config(top_k=0.25, top_k_iterations=10))
+    for step, value in zip(steps, wanted, strict=True):
+        assert loss(logits, labels, loss.counts(labels, step), step).item() == pytest.approx(value, rel=1e-5), step
+    assert [loss.top_k(step) for step in (0, 5, 10, 99)] == pytest.approx([1, 0.625, 0.25, 0.25])
+
+
+def test_weights_of_classes_divided_by_pixels_are_googles() -> None:
+    with np.load(FIXTURES / "pipeline.npz") as file:
+        logits, labels = torch.from_numpy(file["logits"]), torch.from_numpy(file["labels"])
+        loss = Loss(config(class_weights="balanced", divide_by="pixels"), torch.from_numpy(file["weights"]))
+        assert whole(loss, logits, labels).item() == pytest.approx(float(file["weighted"]), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"top_k_iterations": 10}, r"loss\.top_k_iterations=10: .*set that below 1"),
+        ({"divide_by": "pixels"}, r"loss\.divide_by=pixels: .*take weights"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(changes: dict[str, float | str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        config(**changes)
 
 
 def test_dice_by_hand() -> None:

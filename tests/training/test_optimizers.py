@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -21,6 +22,7 @@ from segapp.base.errors import UserError
 from segapp.training.optimizers import AdamWConfig, OptimizerConfig, SGDConfig, build_optimizer, parameter_groups
 from segapp.training.schedules import ScheduleConfig, lr_factor
 from tests.networks import small
+from tests.tensorflow.weights import FIXTURES
 
 
 class _Config(Config):
@@ -167,25 +169,48 @@ def warmed(optimizer: torch.optim.Optimizer) -> LRScheduler:
 def test_schedules_are_torchs_own(
     config: ScheduleConfig, make: Callable[[torch.optim.Optimizer], LRScheduler]
 ) -> None:
-    assert [lr_factor(i, N, config) for i in range(N)] == pytest.approx(torchs(make), rel=1e-9)
+    assert [lr_factor(i, N, config, 0.007) for i in range(N)] == pytest.approx(torchs(make), rel=1e-9)
+
+
+PLAIN = {"warmup_iterations": 0, "slow_start_iterations": 0, "slow_start_lr": 1e-4}
+
+
+@pytest.mark.parametrize("name", ["poly", "cosine"])
+def test_a_slow_start_is_googles(name: str) -> None:
+    """TensorFlow's own ops: a constant small rate, and then the schedule over the iterations that are left."""
+    with np.load(FIXTURES / "pipeline.npz") as file:
+        wanted, slow = file[f"lr_{name}"].tolist(), int(file["slow_start_iterations"])
+    config = schedule(name, slow_start_iterations=slow)
+    rates = [0.007 * lr_factor(i, len(wanted), config, 0.007) for i in range(len(wanted))]
+    assert rates == pytest.approx(wanted, rel=1e-5)
 
 
 def test_milestones_fall_on_whole_iterations() -> None:
     """A share of the run is that share exactly, though 0.29 * 100 is 28.999999999999996."""
     for iterations, share, at in ((30000, 0.6, 18000), (100, 0.29, 29), (7, 0.5, 4)):
         config = schedule("step", milestones=[share])
-        assert lr_factor(at - 1, iterations, config) == 1
-        assert lr_factor(at, iterations, config) == pytest.approx(0.1)
+        assert lr_factor(at - 1, iterations, config, 0.007) == 1
+        assert lr_factor(at, iterations, config, 0.007) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"schedule": {"name": "exponential"}}, "'exponential'.*'poly', 'cosine', 'step'"),
-        ({"schedule": {"name": "poly", "power": -1, "warmup_iterations": 0}}, r"schedule\.power=-1: "),
-        ({"schedule": {"name": "poly", "power": 1, "warmup_iterations": -1}}, r"schedule\.warmup_iterations=-1: "),
-        ({"schedule": {"name": "cosine", "end_factor": -1, "warmup_iterations": 0}}, r"schedule\.end_factor=-1: "),
-        ({"schedule": {"name": "cosine", "warmup_iterations": 0}}, r"schedule\.end_factor has no value"),
+        ({"schedule": {"name": "poly", "power": -1, **PLAIN}}, r"schedule\.power=-1: "),
+        (
+            {"schedule": {"name": "poly", "power": 1, **PLAIN, "warmup_iterations": -1}},
+            r"schedule\.warmup_iterations=-1: ",
+        ),
+        (
+            {"schedule": {"name": "poly", "power": 1, **PLAIN, "warmup_iterations": 1, "slow_start_iterations": 1}},
+            r"schedule\.slow_start_iterations=1: .*warm-up or with a slow start",
+        ),
+        (
+            {"schedule": {"name": "cosine", "end_factor": -1, **PLAIN}},
+            r"schedule\.end_factor=-1: ",
+        ),
+        ({"schedule": {"name": "cosine", **PLAIN}}, r"schedule\.end_factor has no value"),
         ({"optimizer": {"name": "lion"}}, "'lion'.*'sgd', 'adamw'"),
     ],
 )

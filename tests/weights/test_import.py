@@ -15,13 +15,14 @@ import timm
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from segapp.base.classes import VOC_CLASSES
 from segapp.base.compose import read_config
 from segapp.base.errors import UserError
 from segapp.cli import run_tool
 from segapp.evaluation.config import EvalToolConfig
+from segapp.models.deeplabv3plus import DeepLabV3PlusConfig, DensePredictionCellConfig
 from segapp.models.encoders.interface import INCEPTION
 from segapp.training.config import TrainConfig
 from segapp.weights.checkpoint import CheckpointInfo, load_model, read_info, save_checkpoint
@@ -34,9 +35,17 @@ from segapp.weights.sources.tensorflow_names import tf_name, tf_places
 from segapp.weights.zoo import ZOO
 from tests.bundles import Shapes, write_bundle, write_index
 from tests.networks import config, small
-from tests.tensorflow.weights import classifier_variables, image, trainable, values, variables
+from tests.tensorflow.weights import (
+    FIXTURES,
+    classifier_variables,
+    feature,
+    image,
+    mobilenet_variables,
+    trainable,
+    values,
+    variables,
+)
 
-FIXTURES = Path(__file__).parent.parent / "tensorflow" / "fixtures"
 VARIANTS = {"xception41": "xception_41", "xception65": "xception_65", "xception71": "xception_71"}
 NOTHING = WeightsMetadata("somewhere", "unknown", (), None, 16, 513)
 Capture = pytest.CaptureFixture[str]
@@ -130,16 +139,96 @@ def test_the_other_encoders_logits_too(encoder: str, tmp_path: Path) -> None:
     info, weights = from_tensorflow(tmp_path / "model.ckpt", NOTHING)
     assert isinstance(info, CheckpointInfo)
     assert info.network == config(encoder__name=encoder)
-    with np.load(FIXTURES / f"logits_{encoder[-2:]}.npz") as file:
+    assert max(differences(info, weights, f"logits_{encoder[-2:]}")) < 1e-4
+
+
+def loaded(info: CheckpointInfo, weights: dict[str, Tensor], output_stride: int) -> nn.Module:
+    with torch.device("meta"):
+        model = info.network.model_copy(update={"output_stride": output_stride}).build(21)
+    model.load_state_dict(weights, assign=True)
+    return model.eval()
+
+
+def differences(info: CheckpointInfo, weights: dict[str, Tensor], fixture: str) -> list[float]:
+    """At output strides 16 and 8: the largest difference of logits from TensorFlow's, in their spreads."""
+    found = []
+    with np.load(FIXTURES / f"{fixture}.npz") as file:
+        x = torch.from_numpy(image(*file["size"])).permute(2, 0, 1)[None] * (2 / 255) - 1
         for output_stride in (16, 8):
-            with torch.device("meta"):
-                model = info.network.model_copy(update={"output_stride": output_stride}).build(21)
-            model.load_state_dict(weights, assign=True)
-            x = torch.from_numpy(image(*file["size"])).permute(2, 0, 1)[None] * (2 / 255) - 1
             with torch.inference_mode():
-                logits = model.eval()(x)[0].permute(1, 2, 0).numpy()
+                logits = loaded(info, weights, output_stride)(x)[0].permute(1, 2, 0).numpy()
             wanted = file[f"os{output_stride}"]
-            assert np.abs(logits - wanted).max() < 1e-4 * wanted.std()
+            assert logits.shape == wanted.shape
+            found.append(np.abs(logits - wanted).max() / wanted.std())
+    return found
+
+
+@pytest.mark.slow
+@torch.inference_mode()
+def test_the_dense_prediction_cell_is_tensorflows(tmp_path: Path) -> None:
+    """As a head of Xception-71; and alone, on a feature so large that all of its rates show."""
+    write_bundle(tmp_path / "model.ckpt", variables("xception_71", 21, cell=True), values)
+    info, weights = from_tensorflow(tmp_path / "model.ckpt", NOTHING)
+    assert isinstance(info.network, DeepLabV3PlusConfig)
+    assert info.network.aspp == DensePredictionCellConfig(name="dense_prediction_cell", channels=256, dropout=0.1)
+    assert max(differences(info, weights, "logits_71_cell")) < 1e-4
+    with np.load(FIXTURES / "cell.npz") as file:
+        height, width = file["size"].tolist()
+        x = torch.from_numpy(feature(height, width, 2048)).permute(2, 0, 1)[None]
+        for output_stride in (16, 8):
+            cell = loaded(info, weights, output_stride).aspp
+            outputs = cell(x)[0].permute(1, 2, 0).numpy()[::4, ::4, ::8]  # type: ignore[operator]
+            wanted = file[f"os{output_stride}"]
+            assert np.abs(outputs - wanted).max() < 1e-4 * wanted.std()
+    with pytest.raises(UserError, match="output strides 16 and 8, not 32"):
+        loaded(info, weights, 32)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v2_dm05"])
+def test_googles_small_networks_are_tensorflows(name: str, tmp_path: Path) -> None:
+    write_bundle(tmp_path / "model.ckpt", mobilenet_variables(name, 21), values)
+    info, weights = from_tensorflow(tmp_path / "model.ckpt", NOTHING)
+    expected = read_config("train", ["model=deeplabv3_mobilenet", f"model/encoder={name}"], TrainConfig)
+    assert info.network == expected.model
+    assert max(differences(info, weights, f"logits_{name}")) < 1e-4
+
+
+def test_of_several_checkpoints_the_last_is_taken_or_that_of_a_step(tmp_path: Path, capsys: Capture) -> None:
+    """tf.train.Saver's file says which is the last, by a path on the machine that wrote it."""
+    folder = tmp_path / "train_logdir"
+    folder.mkdir()
+    shapes = {**mobilenet_variables("mobilenet_v2_dm05", 3), "global_step": ()}
+    for step in (500, 1000, 1500):
+
+        def made(name: str, shape: tuple[int, ...], step: int = step) -> np.ndarray[Any, Any]:
+            return np.full(shape, step, np.int64) if name == "global_step" else values(name, shape)
+
+        write_bundle(folder / f"model.ckpt-{step}", shapes, made)
+    output = tmp_path / "x.safetensors"
+
+    def imported_step(source: Path) -> int | None:
+        assert run_tool("import_weights", [str(source), f"output={output}"]) == 0
+        return read_info(output).iteration
+
+    assert run_tool("import_weights", [str(folder), f"output={output}"]) == 2
+    said = capsys.readouterr().err
+    assert "model.ckpt-500.index" in said
+    assert "train_logdir@STEP names one" in said
+    assert imported_step(folder.with_name("train_logdir@500")) == 500
+    (folder / "checkpoint").write_text(
+        'model_checkpoint_path: "/gone/train_logdir/model.ckpt-1000"\n'
+        'all_model_checkpoint_paths: "/gone/train_logdir/model.ckpt-1500"\n'
+    )
+    assert imported_step(folder) == 1000
+    assert run_tool("import_weights", [f"{folder}@7", f"output={output}"]) == 2
+    assert "no single checkpoint of step 7" in capsys.readouterr().err
+    archive = tmp_path / "trained.tar.gz"
+    with tarfile.open(archive, "w:gz") as file:
+        file.add(folder, "trained")
+    assert imported_step(archive) == 1000
+    assert imported_step(archive.with_name("trained.tar.gz@1500")) == 1500
+    (folder / "checkpoint").write_bytes(b"\xff" * 100)
+    assert run_tool("import_weights", [str(folder), f"output={output}"]) == 2
 
 
 @pytest.mark.slow
@@ -184,7 +273,7 @@ def change(shapes: Shapes, **changed: tuple[int, ...] | None) -> Shapes:
         ({"aspp1_depthwise__depthwise_weights": (3, 3, 1, 2048)}, "is 3x3x1x2048, 3x3x2048x1 is needed"),
         ({"logits__semantic__biases": (20,)}, "logits/semantic/weights is 1x1x256x21, 1x1x256x20 is needed"),
         ({"logits__semantic__biases": (1000,)}, "its logits are for 1000 classes; 2 to 255 are possible"),
-        ({"xception_71__x": (1,)}, "no DeepLab with one Xception encoder"),
+        ({"xception_71__x": (1,)}, "no DeepLab with one encoder that is known"),
         ({}, r"model.ckpt.data-00000-of-00001: cannot be read"),
     ],
 )
@@ -196,8 +285,9 @@ def test_strict_both_ways(changes: dict[str, tuple[int, ...] | None], message: s
 
 
 def test_another_networks_checkpoint_is_named(tmp_path: Path) -> None:
-    write_index(tmp_path / "model.ckpt", {"MobilenetV2/Conv/weights": (3, 3, 3, 32), "logits/semantic/biases": (21,)})
-    with pytest.raises(UserError, match="no DeepLab with one Xception encoder; it holds MobilenetV2, logits"):
+    shapes = {"resnet_v1_50/conv1/weights": (7, 7, 3, 64), "logits/semantic/biases": (21,)}
+    write_index(tmp_path / "model.ckpt", shapes)
+    with pytest.raises(UserError, match=r"is known here \(Xception, MobileNetV2\); it holds logits, resnet_v1_50"):
         from_tensorflow(tmp_path / "model.ckpt", NOTHING)
 
 

@@ -83,6 +83,7 @@ def _network(
         normalization=INCEPTION,
         canvas=metadata.canvas,
         trained_on=metadata.trained_on,
+        jpeg_decoder="tensorflow",
         iteration=_iteration(checkpoint),
     )
     shapes = shapes_of(info if classes or not has_logits else info.model_copy(update={"classes": ("", "")}))
@@ -100,6 +101,7 @@ def _classifier(
         classes=imagenet_classes() if has_layer else (),
         normalization=INCEPTION,
         trained_on=metadata.trained_on,
+        jpeg_decoder="tensorflow",
     )
     shapes = shapes_of(info)
     own = [name for name in shapes if without_classifier(name)]
@@ -135,7 +137,7 @@ def _encoder(checkpoint: TFCheckpoint, names: frozenset[str]) -> EncoderConfig:
     found = {scope for scope in TF_SCOPES.values() if scope in first}
     if len(found) != 1:
         raise UserError(
-            f"{checkpoint.index}: no DeepLab with one Xception or MobileNetV2 encoder; it holds "
+            f"{checkpoint.index}: no DeepLab with one encoder that is known here (Xception, MobileNetV2); it holds "
             f"{', '.join(sorted(first)[:5]) or 'nothing'}"
         )
     (scope,) = found
