@@ -5,7 +5,9 @@ import itertools
 import pytest
 import torch
 
+from segapp.base.compose import read_config
 from segapp.models.flops import copy_rate, forward_flops, matmul_rate
+from segapp.training.config import TrainConfig
 from tests.networks import config, small
 
 CPU = torch.device("cpu")
@@ -54,3 +56,20 @@ def test_matmul_rate_is_about_that_of_a_product() -> None:
             torch.mm(a, a)
     microseconds = min(event.cpu_time_total for event in profile.function_events if event.name == "aten::mm")
     assert 0.1 < rate / (2 * 512**3 / (microseconds * 1e-6)) < 10
+
+
+@pytest.mark.parametrize(
+    ("choices", "classes", "size", "published"),
+    [
+        (["model=deeplabv3_mobilenet"], 21, (513, 513), 2.75),
+        (["model=deeplabv3_mobilenet", "model/encoder=mobilenet_v2_dm05"], 21, (513, 513), 0.88),
+        (["model=deeplabv3_mobilenet"], 19, (1025, 2049), 21.27),
+        (["model=deeplabv3plus_xception71", "model/aspp=dense_prediction_cell"], 19, (1025, 2049), 502.07),
+    ],
+)
+def test_flops_of_googles_model_zoo(choices: list[str], classes: int, size: tuple[int, int], published: float) -> None:
+    """research/deeplab/g3doc/model_zoo.md, billions of multiply-adds, which count a little more than convolutions."""
+    network = read_config("train", choices, TrainConfig).model
+    with torch.device("meta"):
+        model = network.build(classes).eval()
+    assert forward_flops(model, (1, 3, *size)) / 2e9 == pytest.approx(published, rel=0.015)
