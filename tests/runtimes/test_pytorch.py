@@ -67,7 +67,7 @@ def test_the_predictor_needs_no_more_than_the_interface() -> None:
     assert (labels[:, :13] == 1).all()
     assert (labels[:, 18:] == 0).all()
     assert runtime.sizes == [(1, 3, 21, 21)] * 2 + [(1, 3, 41, 41)] * 2
-    assert predictor.protocol.endswith("scales 0.5, 1 and the mirror image, brightness")
+    assert predictor.protocol.endswith("scales 0.5, 1 and the mirror image, JPEG decoder accurate, brightness")
     assert predictor.classes == CLASSES
 
 

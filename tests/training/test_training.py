@@ -117,7 +117,7 @@ def test_checkpoint_initialises_and_remembers_what_was_seen(tmp_path: Path) -> N
 def test_a_loss_that_is_not_finite_stops_the_run_with_a_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Loss, "__call__", lambda self, logits, labels, counts: logits.sum() * math.nan)
+    monkeypatch.setattr(Loss, "__call__", lambda self, logits, *more: logits.sum() * math.nan)
     for options, what in ((["log_every=1"], "the loss is nan"), (["log_every=9", "save_every=1"], "a weight is not")):
         with pytest.raises(UserError, match=rf"{what}.* at iteration 1; lower optimizer\.lr.* no checkpoint"):
             train(tiny(tmp_path / "data", "iterations=3", *options), tmp_path)
@@ -130,9 +130,9 @@ def test_the_last_good_checkpoint_outlives_a_loss_that_is_not_finite(
 ) -> None:
     real = Loss.__call__
 
-    def infinite_from_the_third(self: Loss, logits: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
+    def infinite_from_the_third(self: Loss, logits: Tensor, labels: Tensor, counts: Tensor, done: int) -> Tensor:
         calls.append(1)
-        return real(self, logits, labels, counts) * (math.inf if len(calls) > 2 else 1)
+        return real(self, logits, labels, counts, done) * (math.inf if len(calls) > 2 else 1)
 
     calls: list[int] = []
     monkeypatch.setattr(Loss, "__call__", infinite_from_the_third)
