@@ -78,12 +78,33 @@ ALONE = Processes()
 
 def rank() -> int:
     """This process's, as torchrun says; 0 alone."""
-    return int(os.environ.get("RANK", 0))
+    return _number("RANK", 0)
 
 
 def local_world_size() -> int:
     """Processes of the job on this machine, which share its cores and its memory."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return max(1, _number("LOCAL_WORLD_SIZE", 1))
+
+
+def _number(name: str, otherwise: int) -> int:
+    """A variable of the job; `otherwise` where it is no number, of which `processes` tells."""
+    value = os.environ.get(name, "")
+    return int(value) if value.isascii() and value.isdigit() else otherwise
+
+
+def _check_job() -> None:
+    """Raises:
+    UserError: a job of several processes is announced whose variables are missing, or no numbers.
+    """
+    remedy = "torchrun sets all that a job needs; to run alone, unset WORLD_SIZE"
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT"):
+        value = os.environ.get(name)
+        if value is None:
+            raise UserError(f"WORLD_SIZE={os.environ['WORLD_SIZE']} is set, but not {name}; {remedy}")
+        if _number(name, -1) < 0:
+            raise UserError(f"{name}={value}: a whole number is needed; {remedy}")
+    if not os.environ.get("MASTER_ADDR"):
+        raise UserError(f"WORLD_SIZE={os.environ['WORLD_SIZE']} is set, but not MASTER_ADDR; {remedy}")
 
 
 def is_of_another_process(error: RuntimeError) -> bool:
@@ -106,11 +127,12 @@ def processes(*, gpu: bool) -> Iterator[Processes]:
         gpu: each process has a GPU of its own: tensors there go by NCCL, all others by gloo.
 
     Raises:
-        UserError: more processes on this machine than GPUs.
+        UserError: more processes on this machine than GPUs; variables of a job are missing, or no numbers.
     """
-    if "WORLD_SIZE" not in os.environ:
+    if os.environ.get("WORLD_SIZE", "1") == "1":  # schedulers set it for a job of one, too
         yield ALONE
         return
+    _check_job()
     local_rank = int(os.environ["LOCAL_RANK"])
     if gpu:
         if local_rank >= torch.cuda.device_count():

@@ -19,7 +19,14 @@ from segapp.base.files import atomic_write
 MAX_PIXELS = 89_478_485
 """Default bound on an image's pixels: the size from which Pillow suspects a decompression bomb."""
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
+# fmt: off
+IMAGE_SUFFIXES = frozenset([
+    ".apng", ".avif", ".avifs", ".bmp", ".dib", ".gif", ".icb", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe",
+    ".jpeg", ".jpf", ".jpg", ".jpx", ".mpo", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".ras",
+    ".sgi", ".tga", ".tif", ".tiff", ".vda", ".vst", ".webp",
+])
+# fmt: on
+"""Those that Pillow reads: pictures, not icons, fonts, vector graphics or films."""
 
 EXIF_ORIENTATION = 0x0112
 
@@ -48,6 +55,8 @@ def _open(path: Path, max_pixels: int) -> ImageFile.ImageFile:
         raise UserError(
             f"{path}: {image.width} x {image.height} pixels are more than the bound of {max_pixels}; scale it down"
         )
+    if image.format == "TIFF":
+        image.filename = ""  # by which Pillow would map the file, a turned one with its sides exchanged
     return image
 
 
@@ -109,6 +118,8 @@ def _plain_png(path: Path, max_pixels: int) -> Array | None:
             end = at + 8 + int.from_bytes(data[at : at + 4], "big")
             if zlib.crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
                 return None
+            if data[at + 4 : at + 8] == b"eXIf":  # which may ask for a turn
+                return None
             if data[at + 4 : at + 8] == b"IDAT":
                 packed.append(data[at + 8 : end])
             at = end + 4
@@ -134,10 +145,19 @@ def exif_orientation(path: Path, max_pixels: int = MAX_PIXELS) -> int:
 
 
 def _orientation(image: Image.Image) -> int:
+    """EXIF's, which is left to do: Pillow turns a TIFF by itself, its size too."""
+    if image.format == "TIFF":
+        return 1
     with contextlib.suppress(Exception):  # a damaged EXIF block
         orientation = int(image.getexif().get(EXIF_ORIENTATION, 1))
         return orientation if 1 <= orientation <= 8 else 1
     return 1
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    with contextlib.suppress(Exception):  # a damaged EXIF block
+        return ImageOps.exif_transpose(image)
+    return image
 
 
 def read_image(path: Path, max_pixels: int = MAX_PIXELS, jpeg_decoder: JpegDecoder = "accurate") -> Array:
@@ -159,13 +179,11 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS, jpeg_decoder: JpegDecod
         if image.mode.startswith("I"):  # 16 bits, which convert("RGB") would clip at 255
             deep = np.asarray(image).astype(np.int64)
             image = Image.fromarray((deep.clip(0, 65535) >> 8).astype(np.uint8))
-        with contextlib.suppress(Exception):  # a damaged EXIF block
-            image = ImageOps.exif_transpose(image)
-        return np.array(image.convert("RGB"))
+        return np.array(_turned(image).convert("RGB"))
 
 
 def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> Array:
-    """An indexed mask as H x W uint8: palette indices, or grey values as they stand.
+    """An indexed mask as H x W uint8: palette indices, or grey values as they stand; turned as its EXIF says.
 
     Raises:
         UserError: missing, damaged, in colours, or with values above 255.
@@ -174,7 +192,7 @@ def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> Array:
     if indices is not None:
         return indices
     with _open(path, max_pixels) as opened:
-        mask = _pixels(path, opened)
+        mask = _turned(_pixels(path, opened))
         if mask.mode in ("P", "L"):
             return np.array(mask)
         if mask.mode == "1":
@@ -183,7 +201,10 @@ def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> Array:
             deep = np.asarray(mask)
             if deep.min() >= 0 and deep.max() <= 255:
                 return deep.astype(np.uint8)
-            raise NotIndexedError(f"{path}: mask value {deep.max()} is above 255; masks hold class indices 0 to 254")
+            wrong = f"{deep.min()} is below 0" if deep.min() < 0 else f"{deep.max()} is above 255"
+            raise NotIndexedError(
+                f"{path}: mask value {wrong}; masks hold class indices 0 to 254, and 255 for ignored pixels"
+            )
         raise NotIndexedError(
             f"{path}: the mask is a {mask.mode} picture; an indexed one (palette or grey) is needed, "
             "or its colours listed in classes.yaml (data/README.md)"
@@ -191,13 +212,13 @@ def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> Array:
 
 
 def read_colours(path: Path, max_pixels: int = MAX_PIXELS) -> Array:
-    """A mask whose colours mean classes as H x W x 3 uint8 RGB: as stored, without alpha; a palette's colours.
+    """A mask whose colours mean classes as H x W x 3 uint8 RGB: without alpha; a palette's colours; turned as above.
 
     Raises:
         UserError: missing, damaged, or not of 8-bit grey, palette or RGB.
     """
     with _open(path, max_pixels) as opened:
-        mask = _pixels(path, opened)
+        mask = _turned(_pixels(path, opened))
         if mask.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
             raise UserError(f"{path}: the mask is a {mask.mode} picture; one in 8-bit RGB or with a palette is needed")
         return np.array(mask.convert("RGB"))

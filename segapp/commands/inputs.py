@@ -8,6 +8,7 @@ from segapp.base.config import as_typed
 from segapp.base.errors import UserError
 from segapp.base.images import IMAGE_SUFFIXES
 from segapp.base.paths import runs_folder
+from segapp.data.pairs import is_picture, names_below
 from segapp.runs.layout import METRICS, is_training_run
 from segapp.weights.find import LATEST
 
@@ -39,9 +40,7 @@ def find_images(arguments: Sequence[str]) -> list[Path]:
     for argument in arguments:
         path = _typed(argument)
         if path.is_dir():
-            files = sorted(
-                each for each in path.rglob("*") if each.suffix.lower() in IMAGE_SUFFIXES and each.is_file()
-            )
+            files = sorted(path / name for name in names_below(path) if is_picture(name))
         elif path.exists():
             files = [path]
         else:

@@ -1,5 +1,6 @@
 """Pairs images with their masks: by their names, and by lists as people have them."""
 
+import codecs
 import os
 import posixpath
 from collections.abc import Callable, Iterable, Sequence
@@ -103,7 +104,7 @@ def find_files(root: Path, folder: str, *, ending: str = "", not_ending: str = "
     paths: dict[str, str] = {}
     twins: list[Unpaired] = []
     for prefix, inside in folders.items():
-        for name in _names(root / inside) if (root / inside).is_dir() else ():
+        for name in names_below(root / inside) if (root / inside).is_dir() else ():
             stem = name.rpartition(".")[0]
             fits = is_picture(name) if suffix is None else name.endswith(suffix)
             if not fits or not stem.endswith(ending) or (not_ending and stem.endswith(not_ending)):
@@ -117,20 +118,25 @@ def find_files(root: Path, folder: str, *, ending: str = "", not_ending: str = "
     return Files(root, folder, ending, paths, twins)
 
 
-def _names(folder: Path) -> list[str]:
+def names_below(folder: Path) -> list[str]:
     """Paths inside the folder. One listing a folder, and no look at any file: a million take seconds."""
     names, todo = [], [""]
     while todo:
         inside = todo.pop()
         with os.scandir(folder / inside) as entries:
             for entry in entries:
-                if entry.name.startswith("."):
+                if is_hidden(entry.name):
                     continue
                 if not entry.is_dir():
                     names.append(inside + entry.name)
                 elif not (entry.is_symlink() and (folder / inside).resolve().is_relative_to(Path(entry).resolve())):
                     todo.append(f"{inside}{entry.name}/")  # but no link to a folder that holds it, which has no end
     return names
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or a folder is the system's own: macOS' ._NAME and __MACOSX, and all that begins with a dot."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def is_picture(name: str) -> bool:
@@ -167,11 +173,14 @@ def read_lines(path: Path) -> list[str]:
         UserError: missing, no text, or empty.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
+        text = content.decode("utf-8-sig")
     except OSError as error:
         raise UserError(f"{path}: the list of images cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path}: the list of images is no text file") from None
+        is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # Windows' "Unicode"
+        what = "but UTF-16; save it as UTF-8" if is_utf16 else "which is needed"
+        raise UserError(f"{path}: the list of images is no text file in UTF-8, {what}") from None
     lines = [line.strip() for line in text.splitlines()]
     if not any(lines):
         raise UserError(f"{path}: the list is empty; one image a line is expected")

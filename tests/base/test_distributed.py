@@ -13,6 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from segapp.base.distributed import ALONE, processes, rank
+from segapp.base.errors import UserError
 from segapp.base.paths import CONF
 from segapp.data.loading.sampling import Uniform
 from segapp.runs.layout import checkpoint_folders
@@ -113,3 +115,35 @@ def test_a_process_that_fails_takes_the_job_down_with_its_own_error(tmp_path: Pa
     told = finish(torchrun(2, *TINY, *options), 1)
     assert f"process 1: error: {training.images[second]}" in told
     assert "/segapp/" not in told.replace(str(training.images[second]), ""), "a traceback of torchrun's, none of ours"
+
+
+def test_a_job_of_one_counts_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As schedulers announce it, without all that torchrun sets."""
+    for name, value in (("WORLD_SIZE", "1"), ("RANK", "0")):
+        monkeypatch.setenv(name, value)
+    with processes(gpu=False) as alone:
+        assert alone == ALONE
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "WORLD_SIZE=2 is set, but not LOCAL_RANK; torchrun sets"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2 is set, but not RANK"),
+        ({"WORLD_SIZE": "many"}, "WORLD_SIZE=many: a whole number is needed"),
+        ({"WORLD_SIZE": ""}, "WORLD_SIZE=: a whole number is needed"),
+        ({"WORLD_SIZE": "2", "RANK": "first"}, "RANK=first: a whole number is needed"),
+        (
+            {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_PORT": "29500"},
+            "WORLD_SIZE=2 is set, but not MASTER_ADDR",
+        ),
+    ],
+)
+def test_half_a_job_is_told_of(variables: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert rank() == 0, "needed before anything can be told"
+    with pytest.raises(UserError, match=message), processes(gpu=False):
+        pass

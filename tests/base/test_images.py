@@ -257,3 +257,60 @@ def test_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyP
         write_image(path, gradient()[::-1])
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_endings_of_pictures_are_those_that_pillow_reads() -> None:
+    """All of Pillow's own formats, but icons, fonts, vector graphics, films and what it only knows by name."""
+    Image.init()
+    readable = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    assert readable >= images.IMAGE_SUFFIXES - {".mpo"}, "which is opened as a JPEG"
+    left = {".blp", ".bufr", ".bw", ".cur", ".dcx", ".dds", ".emf", ".eps", ".fit", ".fits", ".flc", ".fli", ".ftc"}
+    left |= {".ftu", ".gbr", ".grib", ".h5", ".hdf", ".icns", ".ico", ".iim", ".im", ".mpeg", ".mpg", ".msp", ".pcd"}
+    left |= {".pfm", ".ps", ".pxr", ".rgb", ".rgba", ".wmf", ".xbm", ".xpm"}
+    assert readable - images.IMAGE_SUFFIXES <= left
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    ("suffix", "mode"), [(".tif", "RGB"), (".tif", "L"), (".png", "L"), (".jpg", "RGB"), (".webp", "RGB")]
+)
+def test_a_turned_picture_has_one_size(suffix: str, mode: str, orientation: int, tmp_path: Path) -> None:
+    """Whoever turns it: Pillow does so with a TIFF by itself."""
+    path = tmp_path / f"x{suffix}"
+    exif = Image.Exif()
+    exif[images.EXIF_ORIENTATION] = orientation
+    picture = Image.new("RGB", (40, 24))
+    picture.paste((255, 255, 255), (0, 0, 20, 12))
+    picture.convert(mode).save(path, exif=exif)
+    expected = (24, 40) if orientation <= 4 else (40, 24)
+    pixels = read_image(path)
+    assert pixels.shape[:2] == image_size(path) == expected
+    # EXIF 2.3, 4.6.4.A: the row and the column of the corner at the top left of what is stored.
+    corners = {(True, True): {1, 5}, (True, False): {2, 6}, (False, False): {3, 7}, (False, True): {4, 8}}
+    white = next(where for where, those in corners.items() if orientation in those)
+    top, left = white
+    corner = pixels[2 if top else -3, 2 if left else -3]
+    assert (corner > 200).all()
+
+
+def test_a_value_below_zero_is_named(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, -1], [2, 1]], np.int32)).save(tmp_path / "mask.tif")
+    with pytest.raises(UserError, match="mask value -1 is below 0; masks hold class indices 0 to 254"):
+        read_mask(tmp_path / "mask.tif")
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_a_mask_with_an_orientation_of_its_own_is_turned(suffix: str, orientation: int, tmp_path: Path) -> None:
+    """As its image is, so that the two fit whichever program has turned them; values and colours alike."""
+    stored = (np.arange(24 * 40).reshape(24, 40) % 21).astype(np.uint8)
+    mask = Image.fromarray(stored)
+    mask.putpalette(voc_palette().tobytes())
+    exif = Image.Exif()
+    exif[images.EXIF_ORIENTATION] = orientation
+    path = tmp_path / f"mask{suffix}"
+    mask.save(path, exif=exif)
+    expected = np.rot90(stored, {1: 0, 3: 2, 6: -1, 8: 1}[orientation])
+    assert np.array_equal(read_mask(path), expected)
+    assert np.array_equal(images.read_colours(path), voc_palette()[expected])
+    assert image_size(path) == expected.shape

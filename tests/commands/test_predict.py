@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 from segapp.base.classes import voc_palette
 from segapp.base.images import write_image, write_mask
 from segapp.cli import run_tool
+from segapp.commands.inputs import find_images
 from segapp.data.formats.shapes import SHAPES_CLASSES
 from tests.commands.tools import run_predict
 
@@ -69,6 +70,16 @@ def test_predict_takes_files_folders_globs_and_odd_names(
     assert run_predict("b=c.png", "deep er/*.png", "[x].png", checkpoint, f"output={tmp_path / 'some'}") == 0
     masks = sorted(path.name for path in (tmp_path / "some" / "masks").iterdir())
     assert masks == ["[x].png", "b=c.png", "d e.png"]
+
+
+def test_the_systems_own_files_are_passed_over(tmp_path: Path) -> None:
+    """macOS leaves ._NAME beside each file on foreign disks, and __MACOSX in archives: no pictures."""
+    (tmp_path / "in").mkdir()
+    write_image(tmp_path / "in" / "x.jpg", np.zeros((9, 9, 3), np.uint8))
+    for name in ("._x.jpg", ".hidden/y.jpg", "__MACOSX/z.jpg", "below/._w.png"):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(b"\0\5\x16\7")
+    assert find_images([str(tmp_path / "in")]) == [tmp_path / "in" / "x.jpg"]
 
 
 def test_predict_does_the_good_and_lists_the_bad(make_checkpoint: Make, tmp_path: Path, capsys: Capture) -> None:

@@ -74,6 +74,8 @@ def test_lists_in_folders_of_folders(tmp_path: Path) -> None:
         ("b.jpg masks/a.png", r"b\.jpg: its mask .* \(none in .*masks\), but .* names masks/a\.png"),
         ("c\nx/a\n./c.jpg\n", r"val\.txt, line 3: \./c\.jpg is listed twice, on line 1 before"),
         (b"\xff\xfe\x00c", r"val\.txt: the list of images is no text file"),
+        ("c\n".encode("utf-16"), r"val\.txt: .* no text file in UTF-8, but UTF-16; save it as UTF-8"),
+        (b"\x80c", r"val\.txt: .* no text file in UTF-8, which is needed"),
         (" \n\n", r"val\.txt: the list is empty; one image a line"),
     ],
 )

@@ -155,8 +155,11 @@ def _check_names(path: Path, names: tuple[Any, ...]) -> None:
         raise UserError(f"{path}: class names are text; quote those that YAML takes for numbers or yes/no")
     if not all(name.isprintable() for name in names):
         raise UserError(f"{path}: a class name holds characters that cannot be shown")
-    if not 2 <= len(names) <= 255 or len(set(names)) < len(names):
-        raise UserError(f"{path}: 2 to 255 different class names are needed, not {len(set(names))}")
+    twice = [name for at, name in enumerate(names) if name in names[:at]]
+    if twice:
+        raise UserError(f"{path}: {twice[0]} stands twice; class names are to be different")
+    if not 2 <= len(names) <= 255:
+        raise UserError(f"{path}: 2 to 255 class names are needed, not {len(names)}")
 
 
 def _problem(error: ValidationError, kind: type[Config]) -> str:
