@@ -146,7 +146,8 @@ def resize_into(
 ) -> None:
     """Writes to `part`, h x w x C, what lies at `top` and `left` of the bilinear resize of H x W x C to `size`.
 
-    With aligned corners, which OpenCV's resize has not; its affine transform is exact from version 5 on.
+    With aligned corners, which OpenCV's resize has not; its affine transform is exact from version 5 on, of 1, 3 or 4
+    channels.
     """
     height, width = part.shape[:2]
     first, last, down = _source(image.shape[0], size[0], top, height)
@@ -157,13 +158,14 @@ def resize_into(
         cv2.cvtColor(source, cv2.COLOR_RGB2RGBA) if is_rgb else source,  # of four channels: more than twice as fast
         np.array([[columns[0], 0, columns[1]], [0, down, top * down - first]]),
         (width, height),
-        dst=None if is_rgb else part,
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
         hint=cv2.ALGO_HINT_ACCURATE,
     )
     if is_rgb:
         cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=part)
+    else:
+        part[:] = warped.reshape(part.shape)
 
 
 def _source(length: int, scaled: int, start: int, number: int) -> tuple[int, int, float]:

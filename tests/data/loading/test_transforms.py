@@ -146,6 +146,16 @@ def test_every_place_of_a_crop_is_drawn_and_right() -> None:
         assert len(places) == height - 20 + 1 + width - 11 + 1 + 2
 
 
+@pytest.mark.parametrize("channels", [1, 4])
+def test_images_of_other_channels(channels: int) -> None:
+    image = np.random.default_rng(2).integers(0, 256, (45, 36, channels), np.uint8)
+    step = ScaleCropFlip([0.75], 20, 11)
+    for seed in range(5):
+        step.set_random_seed(seed)
+        params = step.get_params_dependent_on_data({"shape": image.shape}, {})
+        assert np.abs(step.apply(image, **params) - in_plain_order(image, step, params, 128)).max() <= 0.51
+
+
 STEP: dict[str, dict[str, Any] | None] = {"ScaleCropFlip": {"scales": [2, 1, 0.5], "height": 33, "width": 33}}
 
 
