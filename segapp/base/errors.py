@@ -1,7 +1,11 @@
 """The one exception that a tool shows as a single line, and words for such lines."""
 
 import errno
+from collections.abc import Hashable, Iterable
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T", bound=Hashable)
 
 
 class UserError(Exception):
@@ -19,6 +23,12 @@ class Stopped(BaseException):
 def and_more(count: int) -> str:
     """What follows the first of `count` things alike."""
     return f" (and {count - 1} more)" if count > 1 else ""
+
+
+def first_twice(values: Iterable[T]) -> T:
+    """The first value that has come before; there must be one."""
+    seen: set[T] = set()
+    return next(value for value in values if value in seen or seen.add(value))  # type: ignore[func-returns-value]
 
 
 OTHER_FOLDER = "name another cache folder with SEGAPP_CACHE=DIR"

@@ -86,7 +86,8 @@ def main(arguments: list[str]) -> int:
 
 def metadata_of_source(source: Path, config: ImportConfig) -> WeightsMetadata:
     """What the config says, else the zoo by the archive's name, else what is usual."""
-    known = next((name for name, entry in ZOO.items() if is_archive_of(entry, tensorflow.at_step(source)[0])), None)
+    archive, _ = tensorflow.at_step(source)
+    known = next((name for name, entry in ZOO.items() if is_archive_of(entry, archive)), None)
     base = metadata_of(ZOO[known]) if known else WeightsMetadata(source.name, "unknown", (), None, 16, 513)
     if known:
         log.info("taken for %s, by its name", known)

@@ -11,21 +11,18 @@ python tools/predict.py images/ labels=masks/                       reports mIoU
 
 import logging
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, field_validator
 
 from segapp.base.compose import read_config
-from segapp.base.config import Config, UserPath, Words, save_config
-from segapp.base.devices import DeviceName, Precision
+from segapp.base.config import UserPath, Words, save_config
 from segapp.base.errors import UserError
-from segapp.base.images import MAX_PIXELS, JpegDecoder
+from segapp.base.images import MAX_PIXELS
 from segapp.cli import PARTIAL, output_folder
 from segapp.commands.inputs import find_images, split_arguments
 from segapp.commands.resumable import check_unused
 from segapp.evaluation.label_folder import PIXELS_ALONE, LabelFolder
-from segapp.inference.open import open_predictor
-from segapp.inference.options import InferenceConfig
+from segapp.inference.open import PredictorOptions
 from segapp.inference.saving import FOLDERS, label_files
 from segapp.reports.results import print_results, write_results
 from segapp.runs.layout import CONFIG, REPORT
@@ -36,18 +33,13 @@ log = logging.getLogger(__name__)
 LESS_MEMORY = "take inference=sliding, or a smaller canvas or window with inference"
 
 
-class PredictConfig(Config):
+class PredictConfig(PredictorOptions):
     """See conf/predict.yaml."""
 
-    inference: InferenceConfig
     checkpoint: str
-    output_stride: Literal[8, 16, 32] | None
     save: Words = Field(min_length=1)
     labels: UserPath | None
     max_pixels: int = Field(gt=0, le=2 * MAX_PIXELS)
-    device: DeviceName
-    precision: Precision
-    jpeg_decoder: JpegDecoder | Literal["trained"]
     offline: bool
     output: UserPath | None
 
@@ -69,14 +61,7 @@ def main(arguments: list[str]) -> int:
     if config.labels is not None and not config.labels.is_dir():
         raise UserError(f"labels={config.labels}: no such folder")
     path = find_checkpoint(config.checkpoint, offline=config.offline)
-    predictor, info = open_predictor(
-        path,
-        config.inference,
-        output_stride=config.output_stride,
-        device=config.device,
-        precision=config.precision,
-        jpeg_decoder=config.jpeg_decoder,
-    )
+    predictor, info = config.open(path)
     labels = None if config.labels is None else LabelFolder(config.labels, predictor.classes)
     with output_folder(config.output, "predict", images[0].stem) as output:
         log.info("%s: %s", path, info.describe())

@@ -5,11 +5,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from segapp.base.config import Config, UserPath, Words
-from segapp.base.devices import DeviceName, Precision
-from segapp.base.images import JpegDecoder
+from segapp.base.errors import first_twice
 from segapp.data import DataConfig
 from segapp.data.loading.loader import Workers
-from segapp.inference.options import InferenceConfig
+from segapp.inference.open import PredictorOptions
 
 
 class EvalConfig(Config):
@@ -31,9 +30,8 @@ class EvalConfig(Config):
     @field_validator("classes")
     @classmethod
     def _once(cls, value: Words | None) -> Words | None:
-        twice = [name for at, name in enumerate(value or ()) if name in (value or ())[:at]]
-        if twice:
-            raise ValueError(f"{twice[0]} is named twice")
+        if value is not None and len(set(value)) < len(value):
+            raise ValueError(f"{first_twice(value)} is named twice")
         return value
 
     @property
@@ -42,20 +40,15 @@ class EvalConfig(Config):
         return self.model_copy(update={"examples": 0, "detailed": False})
 
 
-class EvalToolConfig(Config):
+class EvalToolConfig(PredictorOptions):
     """What is scored, on which images and how; see conf/eval.yaml."""
 
     data: DataConfig
-    inference: InferenceConfig
     eval: EvalConfig
     checkpoint: str
     predictions: UserPath | None
     against: UserPath | None
-    output_stride: Literal[8, 16, 32] | None
     table5: bool
-    device: DeviceName
-    precision: Precision
-    jpeg_decoder: JpegDecoder | Literal["trained"]
     workers: Workers
     offline: bool
     resume: Literal["auto"] | UserPath | None

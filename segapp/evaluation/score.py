@@ -14,7 +14,6 @@ from segapp.evaluation.checks import check_any_scored, check_number_of_classes, 
 from segapp.evaluation.config import EvalConfig, EvalToolConfig
 from segapp.evaluation.evaluate import Evaluation, evaluate
 from segapp.evaluation.labellers import by_network, by_saved_masks
-from segapp.inference.open import open_predictor
 from segapp.inference.saving import FOLDERS
 from segapp.weights.find import find_checkpoint
 from segapp.weights.zoo import ZOO
@@ -53,14 +52,7 @@ def _score_network(
         check_number_of_classes(config.checkpoint, published.classes, dataset)
     with processes.main_first():
         path = find_checkpoint(config.checkpoint, offline=config.offline)
-    predictor, info = open_predictor(
-        path,
-        config.inference,
-        output_stride=config.output_stride,
-        device=config.device,
-        precision=config.precision,
-        jpeg_decoder=config.jpeg_decoder,
-    )
+    predictor, info = config.open(path)
     dataset.jpeg_decoder = predictor.jpeg_decoder
     log.info("scoring %s: %s", path, info.describe())
     check_number_of_classes(str(path), len(info.classes), dataset)

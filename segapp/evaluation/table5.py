@@ -16,7 +16,6 @@ from segapp.evaluation.config import EvalToolConfig
 from segapp.evaluation.confusion import Scores
 from segapp.evaluation.labellers import jointly
 from segapp.evaluation.score import with_file
-from segapp.inference.open import open_predictor
 from segapp.inference.predictor import scaled
 from segapp.inference.test_time_augmentation import TestTimeAugmentation
 from segapp.models.flops import forward_flops
@@ -85,14 +84,7 @@ def score_grid(config: EvalToolConfig, folder: Path, processes: Processes = ALON
     published = PUBLISHED if dataset.name == PUBLISHED_ON else {}
     cells = []
     for output_stride, augmentations in AUGMENTATIONS.items():
-        predictor, info = open_predictor(
-            path,
-            config.inference,
-            output_stride=output_stride,
-            device=config.device,
-            precision=config.precision,
-            jpeg_decoder=config.jpeg_decoder,
-        )
+        predictor, info = config.model_copy(update={"output_stride": output_stride}).open(path)
         dataset.jpeg_decoder = predictor.jpeg_decoder
         check_number_of_classes(str(path), len(info.classes), dataset)
         assert isinstance(predictor.runtime, PyTorchRuntime)  # whose multiply-adds are counted

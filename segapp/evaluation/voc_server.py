@@ -11,19 +11,17 @@ from typing import Any, Literal
 from pydantic import Field
 
 from segapp.base.classes import VOC_CLASSES, voc_palette
-from segapp.base.config import Config, UserPath, save_config
-from segapp.base.devices import DeviceName, Precision
+from segapp.base.config import UserPath, save_config
 from segapp.base.errors import UserError, and_more
 from segapp.base.files import atomic_write, sha256, write_json
-from segapp.base.images import JpegDecoder, image_size, read_mask, write_mask
+from segapp.base.images import image_size, read_mask, write_mask
 from segapp.base.logs import progress_bar
 from segapp.data.dataset import SegmentationDataset, check_size
 from segapp.data.formats.voc import Voc2012Config
 from segapp.data.getting.voc import LISTS
 from segapp.data.options import check_network
 from segapp.evaluation.checks import check_number_of_classes
-from segapp.inference.open import open_predictor
-from segapp.inference.options import InferenceConfig
+from segapp.inference.open import PredictorOptions
 from segapp.runs.layout import CONFIG
 from segapp.weights.find import find_checkpoint
 
@@ -34,19 +32,14 @@ COMP5 = ("voc2012 train", "voc2012 val", "voc2012 trainval")
 """What that competition allows to train on."""
 
 
-class ServerConfig(Config):
+class ServerConfig(PredictorOptions):
     """What is submitted; see conf/voc_server.yaml."""
 
     data: Voc2012Config
-    inference: InferenceConfig
     split: str = Field(pattern=r"^\w+$")
     competition: Literal["comp5", "comp6"]
     checkpoint: str
     predictions: UserPath | None
-    output_stride: Literal[8, 16, 32] | None
-    device: DeviceName
-    precision: Precision
-    jpeg_decoder: JpegDecoder | Literal["trained"]
     offline: bool
     output: UserPath | None
 
@@ -170,14 +163,7 @@ def label_missing(masks: ServerMasks, made_by: Path, config: ServerConfig) -> No
         return
     if len(missing) < len(dataset):
         log.info("%d of %d masks are there already", len(dataset) - len(missing), len(dataset))
-    predictor, info = open_predictor(
-        path,
-        config.inference,
-        output_stride=config.output_stride,
-        device=config.device,
-        precision=config.precision,
-        jpeg_decoder=config.jpeg_decoder,
-    )
+    predictor, info = config.open(path)
     check_number_of_classes(str(path), len(info.classes), dataset)
     log.info("%s: %s", path, info.describe())
     if config.competition == "comp5":

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
+from segapp.base.config import Config
 from segapp.base.devices import DeviceName, Precision, pick_device
 from segapp.base.images import JpegDecoder
-from segapp.inference.options import Resized, Sliding, Whole
+from segapp.inference.options import InferenceConfig, Resized, Sliding, Whole
 from segapp.inference.predictor import Predictor
 from segapp.runtimes.pytorch import PyTorchRuntime
 from segapp.weights.checkpoint import CheckpointInfo, load_model
@@ -32,3 +33,24 @@ def open_predictor(
     )
     decoder = info.jpeg_decoder if jpeg_decoder == "trained" else jpeg_decoder
     return Predictor(runtime, inference.resolved(info.canvas), decoder), info
+
+
+class PredictorOptions(Config):
+    """The keys of every tool that labels images with a checkpoint; see conf/predict.yaml."""
+
+    inference: InferenceConfig
+    output_stride: Literal[8, 16, 32] | None
+    device: DeviceName
+    precision: Precision
+    jpeg_decoder: JpegDecoder | Literal["trained"]
+
+    def open(self, path: Path) -> tuple[Predictor, CheckpointInfo]:
+        """As `open_predictor`."""
+        return open_predictor(
+            path,
+            self.inference,
+            output_stride=self.output_stride,
+            device=self.device,
+            precision=self.precision,
+            jpeg_decoder=self.jpeg_decoder,
+        )

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from segapp.base.classes import IGNORE_INDEX, background_of
 from segapp.base.config import Config
-from segapp.base.errors import UserError
+from segapp.base.errors import UserError, first_twice
 from segapp.data.dataset import Array, Indexed
 from segapp.data.formats.label_readers import UNLISTED, ByColour, ByValue
 
@@ -155,9 +155,8 @@ def _check_names(path: Path, names: tuple[Any, ...]) -> None:
         raise UserError(f"{path}: class names are text; quote those that YAML takes for numbers or yes/no")
     if not all(name.isprintable() for name in names):
         raise UserError(f"{path}: a class name holds characters that cannot be shown")
-    twice = [name for at, name in enumerate(names) if name in names[:at]]
-    if twice:
-        raise UserError(f"{path}: {twice[0]} stands twice; class names are to be different")
+    if len(set(names)) < len(names):
+        raise UserError(f"{path}: {first_twice(names)} stands twice; class names are to be different")
     if not 2 <= len(names) <= 255:
         raise UserError(f"{path}: 2 to 255 class names are needed, not {len(names)}")
 

@@ -18,10 +18,10 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from segapp.base.config import Config, Words
-from segapp.base.errors import UserError
+from segapp.base.errors import UserError, first_twice
 from segapp.data.dataset import Role, SegmentationDataset
 from segapp.data.fingerprint import fingerprinted
-from segapp.data.formats.coco.annotations import BACKGROUND, MAX_CLASSES, first_twice, stem_of
+from segapp.data.formats.coco.annotations import BACKGROUND, MAX_CLASSES, stem_of
 from segapp.data.formats.coco.masks import Source, draw_masks, read_index
 from segapp.data.getting.coco import get_coco
 from segapp.data.options import DataOptions

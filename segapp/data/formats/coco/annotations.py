@@ -6,12 +6,11 @@ import os
 import posixpath
 from array import array
 from collections import defaultdict
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from segapp.base.errors import UserError
+from segapp.base.errors import UserError, first_twice
 from segapp.base.images import MAX_PIXELS
 
 BACKGROUND = "background"
@@ -151,12 +150,6 @@ def _classes(names: list[str], chosen: Chosen | None) -> tuple[tuple[str, ...], 
                 raise UserError(f"there is no category {category}, which data.classes.{name} names; {hint}")
             index_of[category] = index
     return (BACKGROUND, *chosen), index_of
-
-
-def first_twice(values: Sequence[Any]) -> Any:
-    """The first value that has come before; there must be one."""
-    seen: set[Any] = set()
-    return next(value for value in values if value in seen or seen.add(value))  # type: ignore[func-returns-value]
 
 
 def _is_inside(file_name: str) -> bool:
