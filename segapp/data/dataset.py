@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from segapp.base.classes import IGNORE_INDEX
 from segapp.base.errors import UserError
-from segapp.base.images import JpegDecoder, read_image, read_mask
+from segapp.base.images import AS_USUAL, Decoding, read_image
+from segapp.base.masks import read_mask
 from segapp.data.diagnosis import diagnose_values, is_lossy
 from segapp.data.packed_strings import PackedStrings
 
@@ -47,7 +48,7 @@ class SegmentationDataset:
         images, masks: their files; no masks for a test set.
         read_label: a mask's file to class indices and 255, H x W uint8; its repr tells it from others, for caches.
         background: the class that pictures leave uncoloured; None where every class is a thing to be seen.
-        jpeg_decoder: of the images; see `read_image`.
+        decoding: of the images.
     """
 
     name: str
@@ -57,7 +58,7 @@ class SegmentationDataset:
     masks: Sequence[Path] | None
     read_label: Callable[[Path], Array] = Indexed()
     background: int | None = None
-    jpeg_decoder: JpegDecoder = "accurate"
+    decoding: Decoding = AS_USUAL
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,7 +68,7 @@ class SegmentationDataset:
         UserError: the image or its mask is missing or damaged, or the mask of another size or with a value that is
             neither a class nor 255.
         """
-        image = read_image(self.images[index], jpeg_decoder=self.jpeg_decoder)
+        image = read_image(self.images[index], decoding=self.decoding)
         label = None
         if self.masks is not None:
             mask = self.masks[index]

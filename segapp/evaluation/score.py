@@ -53,7 +53,7 @@ def _score_network(
     with processes.main_first():
         path = find_checkpoint(config.checkpoint, offline=config.offline)
     predictor, info = config.open(path)
-    dataset.jpeg_decoder = predictor.jpeg_decoder
+    dataset.decoding = predictor.decoding
     log.info("scoring %s: %s", path, info.describe())
     check_number_of_classes(str(path), len(info.classes), dataset)
     digest = sha256(path)

@@ -85,7 +85,7 @@ def score_grid(config: EvalToolConfig, folder: Path, processes: Processes = ALON
     cells = []
     for output_stride, augmentations in AUGMENTATIONS.items():
         predictor, info = config.model_copy(update={"output_stride": output_stride}).open(path)
-        dataset.jpeg_decoder = predictor.jpeg_decoder
+        dataset.decoding = predictor.decoding
         check_number_of_classes(str(path), len(info.classes), dataset)
         assert isinstance(predictor.runtime, PyTorchRuntime)  # whose multiply-adds are counted
         if predictor.inference.key != "canvas" or predictor.canvas is None:

@@ -14,8 +14,9 @@ from segapp.base.classes import VOC_CLASSES, voc_palette
 from segapp.base.config import UserPath, save_config
 from segapp.base.errors import UserError, and_more
 from segapp.base.files import atomic_write, sha256, write_json
-from segapp.base.images import image_size, read_mask, write_mask
+from segapp.base.images import image_size
 from segapp.base.logs import progress_bar
+from segapp.base.masks import read_mask, write_mask
 from segapp.data.dataset import SegmentationDataset, check_size
 from segapp.data.formats.voc import Voc2012Config
 from segapp.data.getting.voc import LISTS
@@ -156,6 +157,7 @@ def label_missing(masks: ServerMasks, made_by: Path, config: ServerConfig) -> No
         "output_stride": config.output_stride,
         "inference": config.inference.model_dump(mode="json"),
         "jpeg_decoder": config.jpeg_decoder,
+        "white_level": config.white_level,
     }
     check_made_by(made_by, masks.folder, fingerprint)
     missing = [index for index in range(len(dataset)) if not masks.is_sound(index)]

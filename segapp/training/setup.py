@@ -112,6 +112,7 @@ def prepare(config: TrainConfig, output: Path, processes: Processes) -> Setup:
         canvas=config.inference.side if isinstance(config.inference.side, int) else None,
         trained_on=trained_on,
         jpeg_decoder=config.jpeg_decoder,
+        white_level=config.white_level,
         source=initial.source if initial else None,
     )
     loss = Loss(config.loss, weights)
@@ -192,7 +193,7 @@ def read_data(config: TrainConfig) -> Data:
         check_classes(config.eval, validation)
     for each in (training, validation):
         if each is not None:
-            each.jpeg_decoder = config.jpeg_decoder
+            each.decoding = config.decoding
     counts = scan_labels(training)
     if validation is not None:
         scan_labels(validation)

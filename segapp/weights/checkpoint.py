@@ -16,7 +16,7 @@ from segapp.base.classes import background_of
 from segapp.base.config import Config
 from segapp.base.errors import UserError, and_more
 from segapp.base.files import atomic_write
-from segapp.base.images import JpegDecoder
+from segapp.base.images import WHITE, JpegDecoder, WhiteLevel
 from segapp.models.classifier import ClassifierConfig
 from segapp.models.deeplabv3plus import DeepLabV3Plus, DeepLabV3PlusConfig
 from segapp.models.encoders.interface import INCEPTION, Encoder, Normalization
@@ -53,7 +53,7 @@ class CheckpointInfo(Config):
         normalization: of the images it is given.
         canvas: side in pixels on which it was validated; None: whole images as they are.
         trained_on: splits, oldest first.
-        jpeg_decoder: of the images that it was trained on.
+        jpeg_decoder, white_level: of the images that it was trained on; see `Decoding`.
         iteration: None where nobody knows.
         scores: by metric, in [0, 1], of the weights as they are.
         source: None where training began from scratch, or nobody knows.
@@ -67,6 +67,7 @@ class CheckpointInfo(Config):
     canvas: Annotated[int, Field(gt=0, le=4097)] | None = None
     trained_on: tuple[str, ...]
     jpeg_decoder: JpegDecoder = "accurate"
+    white_level: WhiteLevel = WHITE
     iteration: int | None = None
     scores: dict[str, float] = Field(default_factory=dict)
     source: Source | None = None

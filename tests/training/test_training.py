@@ -16,7 +16,7 @@ from segapp.base.compose import read_config
 from segapp.base.config import save_config
 from segapp.base.distributed import ALONE
 from segapp.base.errors import UserError
-from segapp.base.images import write_mask
+from segapp.base.masks import write_mask
 from segapp.commands.resumable import read_resumable
 from segapp.data.loading.crops import training_batches
 from segapp.inference.preprocess import normalize

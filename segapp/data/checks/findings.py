@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from segapp.base.classes import IGNORE_INDEX
 from segapp.base.errors import UserError
-from segapp.base.images import NotIndexedError, image_size
+from segapp.base.images import image_size
+from segapp.base.masks import NotIndexedError
 from segapp.data.checks.inspection import AuditedSet
 from segapp.data.dataset import MaskSizeError, Role, UnlistedError
 from segapp.data.diagnosis import BLURRED, LIST_THEM, diagnose_values, is_lossy

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from segapp.base.devices import available_cores
 from segapp.base.errors import UserError
-from segapp.base.images import exif_orientation, read_image
+from segapp.base.images import read_header, read_image
 from segapp.base.logs import progress_bar
 from segapp.data.checks.scan import LabelScan, Problem, count_labels
 from segapp.data.dataset import Array, Role, SegmentationDataset
@@ -111,7 +111,7 @@ class _Inspections(Dataset[Inspection]):
             if self.dataset.masks is not None and self.may_be_blurred[index]:
                 blurred = has_mixed_edges(self.dataset.read_label(self.dataset.masks[index]))
             image = read_image(path)
-            orientation = exif_orientation(path)
+            orientation = read_header(path).orientation
         except UserError as error:
             return Inspection(problem=str(error), blurred=blurred)
         digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)

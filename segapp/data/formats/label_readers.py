@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segapp.base.classes import IGNORE_INDEX
-from segapp.base.images import read_colours, read_mask
+from segapp.base.masks import read_colours, read_mask
 from segapp.data.dataset import Array, UnlistedError
 from segapp.data.diagnosis import diagnose_colour, diagnose_values, is_lossy
 

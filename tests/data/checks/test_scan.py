@@ -10,7 +10,7 @@ from PIL import Image
 
 from segapp.base.classes import voc_palette
 from segapp.base.errors import UserError
-from segapp.base.images import read_mask, write_mask
+from segapp.base.masks import read_mask, write_mask
 from segapp.data.checks.scan import count_labels, scan_labels
 from segapp.data.dataset import SegmentationDataset
 from tests.data.checks.samples import CLASSES, Array, Pair, a_mask

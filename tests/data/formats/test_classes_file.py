@@ -11,7 +11,7 @@ from PIL import Image
 
 from segapp.base.classes import voc_palette
 from segapp.base.errors import UserError
-from segapp.base.images import write_mask
+from segapp.base.masks import write_mask
 from segapp.base.paths import CONF
 from segapp.data.checks.scan import scan_labels
 from segapp.data.dataset import Indexed

@@ -25,8 +25,9 @@ from segapp.base.classes import IGNORE_INDEX, voc_palette
 from segapp.base.devices import available_cores
 from segapp.base.errors import UserError, and_more
 from segapp.base.files import file_lock, sha256, write_json
-from segapp.base.images import image_size, write_mask
+from segapp.base.images import image_size
 from segapp.base.logs import progress_bar
+from segapp.base.masks import write_mask
 from segapp.data.formats.coco.annotations import Chosen, Picture, read_annotations, stem_of
 from segapp.data.formats.coco.drawing import draw
 from segapp.data.pairs import OnUnpaired, Unpaired, not_there
