@@ -46,7 +46,7 @@ def disk_error(folder: Path, error: OSError, full: str = "", otherwise: str = OT
 
 
 def plain(text: str) -> str:
-    """Without what is not printable, such as a server may send."""
+    """Without what is not printable, such as a server may send or a file may hold."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 

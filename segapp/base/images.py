@@ -111,7 +111,7 @@ def _plain_png(path: Path, max_pixels: int) -> Array | None:
         if data[:16] != b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR":
             return None
         width, height, depth, colours, _, _, interlace = struct.unpack(">IIBBBBB", data[16:29])
-        if (depth, interlace) != (8, 0) or colours not in (0, 3) or height * width > max_pixels:  # grey, palette
+        if (depth, interlace) != (8, 0) or colours not in (0, 3) or not 0 < height * width <= max_pixels:
             return None
         packed, at = [], 8
         while at < len(data):
@@ -177,8 +177,7 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS, jpeg_decoder: JpegDecod
         if image.mode == "F":
             raise UserError(f"{path}: floating-point pixels have no known range; save it with 8 or 16 bits")
         if image.mode.startswith("I"):  # 16 bits, which convert("RGB") would clip at 255
-            deep = np.asarray(image).astype(np.int64)
-            image = Image.fromarray((deep.clip(0, 65535) >> 8).astype(np.uint8))
+            image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
         return np.array(_turned(image).convert("RGB"))
 
 
