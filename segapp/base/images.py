@@ -245,7 +245,7 @@ def _deep_pixels(path: Path | None, image: Image.Image) -> npt.NDArray[Any] | No
 
 def _eight_bits(deep: npt.NDArray[Any], white_level: int) -> Array:
     """Its white level becomes 255, by steps of equal width."""
-    clipped = deep.clip(0, white_level).astype(np.int64)
+    clipped = deep.clip(0, white_level).astype(np.uint32)
     return np.asarray(clipped * 256 // (white_level + 1), np.uint8)
 
 

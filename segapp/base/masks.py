@@ -28,7 +28,7 @@ def _plain_png(path: Path, max_pixels: int) -> Array | None:
         if data[:16] != b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR":
             return None
         width, height, depth, colours, _, _, interlace = struct.unpack(">IIBBBBB", data[16:29])
-        if (depth, interlace) != (8, 0) or colours not in (0, 3) or height * width > max_pixels:  # grey, palette
+        if (depth, interlace) != (8, 0) or colours not in (0, 3) or not 0 < height * width <= max_pixels:
             return None
         packed, at = [], 8
         while at < len(data):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from segapp.base.classes import background_of
 from segapp.base.config import Config
-from segapp.base.errors import UserError, and_more
+from segapp.base.errors import UserError, and_more, plain
 from segapp.base.files import atomic_write
 from segapp.base.images import WHITE, JpegDecoder, WhiteLevel
 from segapp.models.classifier import ClassifierConfig
@@ -80,7 +80,7 @@ class CheckpointInfo(Config):
         what = self.network.encoder.name if self.is_segmentation else f"encoder {self.network.encoder.name}"
         iteration = "" if self.iteration is None else f", iteration {self.iteration}"
         scores = "".join(f", {TITLES.get(key, key)} {value:.4f} in validation" for key, value in self.scores.items())
-        return f"{what} trained on {', '.join(self.trained_on) or 'unknown data'}{iteration}{scores}"
+        return plain(f"{what} trained on {', '.join(self.trained_on) or 'unknown data'}{iteration}{scores}")
 
     @property
     def is_segmentation(self) -> bool:

@@ -216,13 +216,27 @@ def test_pngs_of_all_kinds_are_read_as_masks(tmp_path: Path, monkeypatch: pytest
 
 def interlaced(pixel: np.ndarray) -> bytes:
     """A grey PNG of one pixel that says it is interlaced, which changes nothing for one pixel."""
+    return grey_png(1, 1, b"\0" + pixel.tobytes(), interlace=1)
 
+
+def grey_png(width: int, height: int, rows: bytes, interlace: int = 0) -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 1)
-    data = zlib.compress(b"\0" + pixel.tobytes())
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, interlace)
+    data = zlib.compress(rows)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("width", "height"), [(0, 1), (1, 0), (0, 0), (2**31 - 1, 0), (0, 2**32 - 1)])
+@pytest.mark.parametrize("read", [read_image, read_mask, read_colours, image_size])
+def test_a_picture_without_pixels_is_none(
+    tmp_path: Path, width: int, height: int, read: Callable[[Path], object]
+) -> None:
+    """Nor does a height without a width take memory for its rows."""
+    (tmp_path / "empty.png").write_bytes(grey_png(width, height, b"\0" * 10))
+    with pytest.raises(UserError, match=r"empty\.png: "):
+        read(tmp_path / "empty.png")
 
 
 def test_masks_are_indices(tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ from segapp.base.errors import UserError
 from segapp.data.dataset import Array
 from segapp.data.formats.coco.annotations import Region
 
+MOST_STEPS = 10_000_000
+"""Pixels along a polygon's outline, for each of which pycocotools takes some 50 bytes."""
+
 
 def draw(height: int, width: int, regions: Iterable[Region]) -> Array:
     """The mask of one image, height x width, by the package's rules.
@@ -58,6 +61,8 @@ def _run_lengths(region: Region, height: int, width: int) -> dict[str, Any]:
         corners = np.array(polygon).reshape(-1, 2)
         if not (np.abs(corners) <= 2 * max(height, width)).all():  # not-a-number too
             raise UserError(f"{what}: a polygon lies far outside its image of {width} x {height} pixels")
+        if np.abs(np.diff(corners, axis=0)).sum() > MOST_STEPS:
+            raise UserError(f"{what}: a polygon's outline is longer than {MOST_STEPS} pixels")
         if len(corners) >= 3:  # fewer enclose nothing, and pycocotools takes two for a box
             polygons.append(polygon)
     if not polygons:
