@@ -11,7 +11,8 @@ import numpy.typing as npt
 from segapp.base.classes import IGNORE_INDEX
 from segapp.base.errors import UserError
 from segapp.base.images import JpegDecoder, read_image, read_mask
-from segapp.data.diagnosis import diagnose_values, is_lossy
+from segapp.data.diagnosis import diagnose_values, lossy_format
+from segapp.data.fates import Fates
 from segapp.data.packed_strings import PackedStrings
 
 Array = npt.NDArray[np.uint8]
@@ -48,6 +49,7 @@ class SegmentationDataset:
         read_label: a mask's file to class indices and 255, H x W uint8; its repr tells it from others, for caches.
         background: the class that pictures leave uncoloured; None where every class is a thing to be seen.
         jpeg_decoder: of the images; see `read_image`.
+        fates: of the annotations that the masks were drawn from; None where masks are what people made.
     """
 
     name: str
@@ -58,6 +60,7 @@ class SegmentationDataset:
     read_label: Callable[[Path], Array] = Indexed()
     background: int | None = None
     jpeg_decoder: JpegDecoder = "accurate"
+    fates: Fates | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -101,7 +104,7 @@ def check_labels(mask: Path, pixels: npt.NDArray[np.int64], num_classes: int) ->
     outside = np.flatnonzero(pixels[num_classes:IGNORE_INDEX])
     if len(outside):
         listed = {*range(num_classes), IGNORE_INDEX}
-        cause = diagnose_values(np.flatnonzero(pixels).tolist(), listed, lossy=is_lossy(mask))
+        cause = diagnose_values(np.flatnonzero(pixels).tolist(), listed, lossy=lossy_format(mask))
         raise UserError(
             f"{mask}: label value {num_classes + outside[0]} is outside the {num_classes} classes "
             f"(0 to {num_classes - 1}, and 255 for ignored pixels); {cause}"

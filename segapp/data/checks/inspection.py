@@ -15,7 +15,7 @@ from segapp.base.devices import available_cores
 from segapp.base.errors import UserError
 from segapp.base.images import exif_orientation, read_image
 from segapp.base.logs import progress_bar
-from segapp.data.checks.scan import LabelScan, Problem, count_labels
+from segapp.data.checks.labels import ScannedSet, scan_set
 from segapp.data.dataset import Array, Role, SegmentationDataset
 from segapp.data.loading.loader import start_worker
 
@@ -37,42 +37,25 @@ class Inspection:
 
 
 @dataclass(frozen=True)
-class AuditedSet:
+class AuditedSet(ScannedSet):
     """A data set and all that was seen of it: an entry an image, in a few arrays however many there are.
 
-    counts: N x 256, the masks' pixels by value; zeros where there is no mask that can be used.
-    problems: by index, why a mask could not be counted.
     sizes: N x 2, (height, width) in pixels, 0 where the image is broken.
     orientations: N, EXIF's. digests: N, 16 bytes each. blurred: N, masks with mixed edges.
     broken: by index, why the image cannot be read.
     """
 
-    role: Role
-    dataset: SegmentationDataset
-    counts: npt.NDArray[np.int64]
-    problems: Mapping[int, Problem]
     sizes: npt.NDArray[np.int32]
     orientations: npt.NDArray[np.uint8]
     digests: npt.NDArray[np.bytes_]
     blurred: npt.NDArray[np.bool_]
     broken: Mapping[int, str]
 
-    @property
-    def class_pixels(self) -> npt.NDArray[np.int64]:
-        pixels: npt.NDArray[np.int64] = self.counts[:, : len(self.dataset.classes)].sum(0)
-        return pixels
-
-    @property
-    def class_images(self) -> npt.NDArray[np.int64]:
-        """How many images hold each class."""
-        images: npt.NDArray[np.int64] = (self.counts[:, : len(self.dataset.classes)] > 0).sum(0)
-        return images
-
 
 def inspect_set(dataset: SegmentationDataset, role: Role) -> AuditedSet:
     """Decodes every image, and every mask that the label scan does not know yet, on all cores."""
     number = len(dataset)
-    labels = LabelScan(np.zeros((number, 256), np.int64), {}) if dataset.masks is None else count_labels(dataset)
+    labels = scan_set(dataset, role)
     may_be_blurred = (labels.counts > 0).sum(1) >= MIN_VALUES
     sizes, orientations = np.zeros((number, 2), np.int32), np.ones(number, np.uint8)
     digests, blurred = np.zeros(number, "S16"), np.zeros(number, bool)
@@ -91,7 +74,9 @@ def inspect_set(dataset: SegmentationDataset, role: Role) -> AuditedSet:
             if inspection.problem is not None:
                 broken[index] = inspection.problem
             bar.update()
-    return AuditedSet(role, dataset, labels.counts, labels.problems, sizes, orientations, digests, blurred, broken)
+    return AuditedSet(
+        **vars(labels), sizes=sizes, orientations=orientations, digests=digests, blurred=blurred, broken=broken
+    )
 
 
 class _Inspections(Dataset[Inspection]):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,9 @@ from segapp.base.errors import UserError, and_more
 from segapp.base.files import atomic_write
 from segapp.base.images import image_size
 from segapp.base.logs import progress_bar
+from segapp.base.mask_format import mask_format
 from segapp.data.dataset import SegmentationDataset, check_labels, check_size
+from segapp.data.formats.label_readers import held_values
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +42,32 @@ class Problem:
 
 @dataclass(frozen=True)
 class LabelScan:
-    """`counts`: each mask's pixels by value, N x 256; zeros where `problems` (by index) says why there are none."""
+    """What the label scan of N masks has found.
+
+    counts: each mask's pixels by value, N x 256; zeros where `problems` (by index) says why there are none.
+    lossy: the name of each mask's format where that changes values, else empty.
+    colours: N x 256, each index's colour in the mask's palette as 0xRRGGBB; -1 where the mask does not hold the
+        index, or has no colours.
+    """
 
     counts: npt.NDArray[np.int64]
     problems: dict[int, Problem]
+    lossy: npt.NDArray[np.str_]
+    colours: "Colours"
+
+
+@dataclass(frozen=True)
+class Colours:
+    """N x 256 colours, of which most rows are alike: `rows`, and the one of each mask in `of`."""
+
+    rows: npt.NDArray[np.int32]
+    of: npt.NDArray[np.int32]
+
+
+def no_labels(number: int) -> LabelScan:
+    """Of images without masks."""
+    colours = Colours(np.full((1, 256), -1, np.int32), np.zeros(number, np.int32))
+    return LabelScan(np.zeros((number, 256), np.int64), {}, np.zeros(number, "U8"), colours)
 
 
 def scan_labels(dataset: SegmentationDataset) -> npt.NDArray[np.int64]:
@@ -53,6 +78,14 @@ def scan_labels(dataset: SegmentationDataset) -> npt.NDArray[np.int64]:
             class nor 255. The first file and the number of others are named.
     """
     scan = count_labels(dataset)
+    refuse_problems(dataset, scan)
+    return scan.counts
+
+
+def refuse_problems(dataset: SegmentationDataset, scan: LabelScan) -> None:
+    """Raises:
+    UserError: as `scan_labels`, of labels that were counted.
+    """
     problems = [str(problem.error) for problem in scan.problems.values()]
     for index in np.flatnonzero(scan.counts[:, len(dataset.classes) : IGNORE_INDEX].any(1)).tolist():
         try:
@@ -62,7 +95,6 @@ def scan_labels(dataset: SegmentationDataset) -> npt.NDArray[np.int64]:
     if problems:
         every = "; tools/prepare_data.py check lists them all" if len(problems) > 1 else ""
         raise UserError(min(problems) + and_more(len(problems)) + every)
-    return scan.counts
 
 
 def count_labels(dataset: SegmentationDataset) -> LabelScan:
@@ -77,23 +109,34 @@ def count_labels(dataset: SegmentationDataset) -> LabelScan:
     stamps = np.array([[*_stamp(images[at]), *_stamp(masks[at])] for at in range(len(masks))], np.int64).reshape(-1, 4)
     cache = cache_folder() / "labels" / f"{_key(dataset)}.npz"
     counts = np.full((len(masks), 256), -1, np.int64)
-    known = _read_cache(cache)
-    if known is not None and known[0].shape == stamps.shape and known[1].shape == counts.shape:
-        same = (known[0] == stamps).all(1)
-        counts[same] = known[1][same]
-    todo = np.flatnonzero(counts[:, 0] < 0)
+    lossy, rows, of = np.zeros(len(masks), "U8"), np.full((1, 256), -1, np.int32), np.full(len(masks), -1, np.int32)
+    known = _read_cache(cache, len(masks))
+    if known:
+        same = (known["stamps"] == stamps).all(1)
+        counts[same] = known["counts"][same]
+        if "colours" in known:
+            rows = known["colours"]
+            lossy[same], of[same] = known["lossy"][same], known["colours_of"][same]
+    todo = np.flatnonzero((counts[:, 0] < 0) | (of < 0))
     problems: dict[int, Problem] = {}
+    colours: dict[int, bytes] = {}
+    equal = {row.tobytes(): row.tobytes() for row in rows}  # so that those that are alike are kept once
 
     def scan(block: npt.NDArray[np.int64]) -> int:
         for index in block.tolist():
             of_image = False
             try:
-                label = dataset.read_label(masks[index])
-                of_image = True
-                size = image_size(images[index])
-                of_image = False
-                check_size(masks[index], label.shape, size)
-                counts[index] = np.bincount(label.ravel(), minlength=256)
+                if counts[index, 0] < 0:
+                    label = dataset.read_label(masks[index])
+                    of_image = True
+                    size = image_size(images[index])
+                    of_image = False
+                    check_size(masks[index], label.shape, size)
+                    counts[index] = np.bincount(label.ravel(), minlength=256)
+                form = mask_format(masks[index])
+                lossy[index] = form.lossy
+                row = _colours(dataset, masks[index], form.palette, counts[index] > 0).tobytes()
+                colours[index] = equal.setdefault(row, row)
             except UserError as error:
                 problems[index] = Problem(error, of_image)
         return len(block)
@@ -102,9 +145,33 @@ def count_labels(dataset: SegmentationDataset) -> LabelScan:
     with ThreadPoolExecutor() as pool, progress_bar(len(todo), f"checking {dataset.name}", "mask", leave=False) as bar:
         for done in pool.map(scan, blocks):
             bar.update(done)
+    place = {row: at for at, row in enumerate(equal)}
+    rows = np.frombuffer(b"".join(equal), np.int32).reshape(-1, 256)
+    for index, row in colours.items():
+        of[index] = place[row]
     if len(todo) > len(problems):
-        _write_cache(cache, stamps, counts)
-    return LabelScan(counts.clip(min=0, out=counts), problems)
+        _write_cache(cache, stamps=stamps, counts=counts, lossy=lossy, colours=rows, colours_of=of)
+    return LabelScan(counts.clip(min=0, out=counts), problems, lossy, Colours(rows, of.clip(min=0)))
+
+
+def _colours(
+    dataset: SegmentationDataset,
+    mask: Path,
+    palette: npt.NDArray[np.uint8] | None,
+    labels: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.int32]:
+    """A row of `LabelScan.colours`; `labels` has the class indices that the mask holds."""
+    row = np.full(256, -1, np.int32)
+    held = held_values(dataset.read_label, mask, labels) if palette is not None else None
+    if palette is not None and held is not None:
+        red, green, blue = palette.astype(np.int32).T
+        packed = np.where(held[: len(palette)], red << 16 | green << 8 | blue, -1)
+        grey = np.arange(len(palette)) * 0x10101
+        if (
+            packed[packed >= 0] != grey[packed >= 0]
+        ).any():  # a ramp of greys is how a program saves a mask without any
+            row[: len(palette)] = packed
+    return row
 
 
 def masks_of(dataset: SegmentationDataset, problem: str = "its images have no masks") -> Sequence[Path]:
@@ -133,18 +200,23 @@ def _stamp(path: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _read_cache(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
+def _read_cache(path: Path, number: int) -> dict[str, npt.NDArray[Any]]:
+    """Empty where there is none that fits; caches from before masks' formats were looked at have the counts alone."""
+    shapes = {"stamps": (number, 4), "counts": (number, 256), "lossy": (number,), "colours_of": (number,)}
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return arrays["stamps"], arrays["counts"]
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file.items())
+        if all(arrays[name].shape == shapes[name] for name in arrays.keys() & shapes.keys()):
+            return arrays if {"stamps", "counts"} <= arrays.keys() else {}
     except Exception:  # absent, or damaged in one of many ways: it is only a cache
-        return None
+        pass
+    return {}
 
 
-def _write_cache(path: Path, stamps: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> None:
+def _write_cache(path: Path, **arrays: npt.NDArray[Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as temporary:
-            np.savez_compressed(temporary, stamps=stamps, counts=counts)
+            np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
     except OSError as error:
         log.warning("the label scan is not cached: %s", error)
