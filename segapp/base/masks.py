@@ -3,7 +3,6 @@
 import struct
 import zlib
 from pathlib import Path
-from typing import NamedTuple
 
 import deflate
 import numpy as np
@@ -89,57 +88,6 @@ def read_colours(path: Path, max_pixels: int = MAX_PIXELS) -> Array:
         if mask.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
             raise UserError(f"{path}: the mask is a {mask.mode} picture; one in 8-bit RGB or with a palette is needed")
         return np.array(mask.convert("RGB"))
-
-
-class MaskHeader(NamedTuple):
-    """What a mask's file says beside its pixels.
-
-    palette: of 256 colours or fewer, RGB after RGB; None where its values have no colours.
-    is_lossy: whether saving has changed its values.
-    """
-
-    palette: bytes | None
-    is_lossy: bool
-
-
-def read_mask_header(path: Path, max_pixels: int = MAX_PIXELS) -> MaskHeader:
-    """Raises:
-    UserError: missing, no image, or too large.
-    """
-    with open_picture(path, max_pixels) as mask:
-        palette = mask.getpalette("RGB") if mask.mode == "P" else None
-        in_tiff = "jpeg" in str(mask.info.get("compression")) or mask.info.get("compression") == "webp"
-        return MaskHeader(None if palette is None else bytes(palette), in_tiff or is_lossy(path))
-
-
-HEAD = 4096
-"""Bytes in which a file says how it is compressed."""
-
-
-def is_lossy(path: Path) -> bool:
-    """Whether a picture's format changes values when it is saved: by its content, whatever its name; no TIFF's."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(HEAD)
-    except OSError:
-        return False
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return _is_lossy_webp(head)
-    if head[4:12] in (b"jP  \r\n\x87\n", b"") or head[:4] == b"\xff\x4f\xff\x51":
-        coding = head.find(b"\xff\x52")  # JPEG 2000's COD marker (ITU-T T.800, A.6.1)
-        return coding >= 0 and head[coding + 13 : coding + 14] == b"\0"  # the 9-7 wavelet, not the reversible 5-3
-    return head[:3] == b"\xff\xd8\xff" or (head[4:8] == b"ftyp" and head[8:11] in (b"avi", b"hei", b"hev", b"mif"))
-
-
-def _is_lossy_webp(head: bytes) -> bool:
-    """By its first frame: VP8 or VP8L, in or behind VP8X, ANIM and ANMF."""
-    at = 12
-    while at + 8 <= len(head):
-        kind, size = head[at : at + 4], int.from_bytes(head[at + 4 : at + 8], "little")
-        if kind in (b"VP8 ", b"VP8L"):
-            return kind == b"VP8 "
-        at += 8 + (16 if kind == b"ANMF" else size + size % 2)  # a frame's own header, and then its chunks
-    return b"VP8 " in head
 
 
 def write_mask(path: Path, labels: Array, palette: Array) -> None:

@@ -259,7 +259,7 @@ def load_model(path: Path, output_stride: int | None = None) -> tuple[DeepLabV3P
 
 
 def start_from(path: Path, model: DeepLabV3Plus, classes: tuple[str, ...]) -> tuple[CheckpointInfo, str | None]:
-    """Copies a checkpoint's weights into `model`, to train on; a logits layer for other classes stays as it is.
+    """Copies a checkpoint's weights into `model`, to train on; a logits layer of another size stays as it is.
 
     Returns:
         What the file says of itself, and a remark on the logits layer.
@@ -282,6 +282,12 @@ def start_from(path: Path, model: DeepLabV3Plus, classes: tuple[str, ...]) -> tu
     if not keeps:
         had = f"for {len(info.classes)} classes there" if info.classes else "missing there"
         remark = f"the logits layer, {had}, is initialised anew for {len(classes)} classes; all else is loaded"
+    elif {*info.classes} == {*classes} and info.classes != classes:
+        order = [info.classes.index(name) for name in classes]
+        model.load_state_dict(
+            {name: each[order] if name.startswith(LOGITS) else each for name, each in model.state_dict().items()}
+        )
+        remark = f"the classes stand in another order in {path}; they are matched by name"
     elif info.classes != classes:
         remark = f"the class names differ from those of {path}; they are matched by index"
     return info, remark

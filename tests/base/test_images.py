@@ -15,7 +15,7 @@ from segapp.base import images
 from segapp.base.classes import VOC_CLASSES, voc_palette
 from segapp.base.errors import UserError
 from segapp.base.images import Decoding, as_rgb, brightest, image_size, read_header, read_image, write_image
-from segapp.base.masks import is_lossy, read_colours, read_mask, read_mask_header, write_mask
+from segapp.base.masks import read_colours, read_mask, write_mask
 from tests.tensorflow.weights import FIXTURES
 
 # The devkit's own documentation of the first colours.
@@ -409,41 +409,3 @@ def test_a_picture_is_one_in_every_form(tmp_path: Path) -> None:
 def test_what_is_no_picture_is_refused(wrong: object) -> None:
     with pytest.raises(UserError, match="an image is "):
         as_rgb(wrong)  # type: ignore[arg-type]
-
-
-def test_lossy_formats_are_known_by_content(tmp_path: Path) -> None:
-    picture = Image.fromarray(gradient(32, 32))
-    kinds: list[tuple[str, dict[str, Any], bool]] = [
-        ("a.jpg", {}, True),
-        ("a.webp", {}, True),
-        ("alpha.webp", {"exif": b"x"}, True),
-        ("exact.webp", {"lossless": True}, False),
-        ("exact_exif.webp", {"lossless": True, "exif": b"x"}, False),
-        ("a.avif", {}, True),
-        ("a.jp2", {"irreversible": True}, True),
-        ("exact.jp2", {}, False),
-        ("a.png", {}, False),
-        ("a.bmp", {}, False),
-        ("a.gif", {}, False),
-        ("a.tif", {}, False),
-    ]
-    for name, options, expected in kinds:
-        picture.save(tmp_path / name, **options)
-        (tmp_path / "renamed.png").write_bytes((tmp_path / name).read_bytes())
-        assert is_lossy(tmp_path / name) is expected, name
-        assert is_lossy(tmp_path / "renamed.png") is expected, name
-    picture.convert("L").save(tmp_path / "jpeg.tif", compression="jpeg")
-    assert read_mask_header(tmp_path / "jpeg.tif").is_lossy
-    assert not read_mask_header(tmp_path / "a.tif").is_lossy
-    assert not is_lossy(tmp_path / "absent.png")
-    frames = [picture, picture.rotate(90)]
-    for lossless in (True, False):
-        frames[0].save(tmp_path / "film.webp", save_all=True, append_images=frames[1:], lossless=lossless)
-        assert is_lossy(tmp_path / "film.webp") is not lossless
-
-
-def test_palettes_are_told(tmp_path: Path) -> None:
-    write_mask(tmp_path / "voc.png", np.zeros((3, 3), np.uint8), voc_palette())
-    assert read_mask_header(tmp_path / "voc.png").palette == voc_palette().tobytes()
-    Image.fromarray(np.zeros((3, 3), np.uint8)).save(tmp_path / "grey.png")
-    assert read_mask_header(tmp_path / "grey.png").palette is None

@@ -79,11 +79,12 @@ def coco(path: Path) -> None:
         read_annotations(text, {"animal": ("dog", "cat")})
     except UserError as error:
         one_line(error)
-    names, pictures = read_annotations(text, None)
+    names, pictures, _ = read_annotations(text, None)
     for each in pictures:
-        label = draw(each.height, each.width, each.regions)
+        label, fates = draw(each.height, each.width, each.regions)
         assert label.shape == (each.height, each.width)
         assert label.dtype == np.uint8
+        assert len(fates) == len(each.regions)
         assert set(np.unique(label)) <= {*range(len(names)), 255}
 
 

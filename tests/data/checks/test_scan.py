@@ -100,7 +100,7 @@ def test_a_scan_is_cached_where_it_ever_was(pair: Pair) -> None:
     dataset = pair.dataset("train")
     assert dataset.masks is not None
     count_labels(dataset)
-    key = b"\0".join([b"2", b"Indexed()", *(str(path).encode() for path in (*dataset.images, *dataset.masks))])
+    key = b"\0".join([b"3", b"Indexed()", *(str(path).encode() for path in (*dataset.images, *dataset.masks))])
     (cache,) = (pair.root.parent / "cache" / "labels").iterdir()
     assert cache.name == f"{hashlib.sha256(key).hexdigest()[:20]}.npz"
 
