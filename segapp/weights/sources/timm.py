@@ -37,18 +37,28 @@ ENCODERS = [AlignedXceptionConfig(name=name, width=1.0) for name in ("xception41
 """Those whose parameters have timm's names here."""
 
 
+def is_torch_file(path: Path) -> bool:
+    """Whether torch.save has written it, by its content: people call such files .pth.tar, too."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4)[:4] in (b"PK\x03\x04", b"\x80\x02\x8a\x0a")  # the latter before 2020
+    except OSError:
+        return False
+
+
 def read(path: Path, metadata: WeightsMetadata, sha256: str | None = None) -> tuple[CheckpointInfo, Weights]:
     """A state dict of timm's, strictly.
 
     Raises:
         UserError: the first tensor that is missing, unused or misshapen is named.
     """
-    weights = _unpickle(path) if path.suffix in PICKLES else _safetensors(path)
+    weights = _safetensors(path) if path.suffix == ".safetensors" else _unpickle(path)
     names = {name for name in weights if without_classifier(name)}
     info, expected = min(map(_described, ENCODERS), key=lambda each: len(each[1].keys() ^ names))
     found = info.network.encoder.name
     if not expected.keys() & names:
-        raise UserError(f"{path}: no xception41, 65 or 71 of timm's: it has none of their tensors")
+        held = min(names, default="none")
+        raise UserError(f"{path}: no xception41, 65 or 71 of timm's: it has none of their tensors, but {held}")
     if f"{CLASSIFIER}weight" in weights:
         number = len(weights[f"{CLASSIFIER}weight"]) if weights[f"{CLASSIFIER}weight"].ndim else 0
         if not 2 <= number <= MOST_CLASSES:
