@@ -82,7 +82,8 @@ class Segmentation:
 
     def validate(self, prefix: str, stop: StopRequest) -> dict[str, float]:
         scores = self._evaluate(prefix, stop).scores
-        values = {self.metric.key: scores.miou, "pixel_accuracy": scores.pixel_accuracy}
+        tells = np.count_nonzero(scores.confusion_matrix.sum(1)) > 1  # of one class, whatever says it always is best
+        values = {self.metric.key: scores.miou if tells else math.nan, "pixel_accuracy": scores.pixel_accuracy}
         if not prefix:
             by_class = zip(scores.classes, scores.per_class_iou.tolist(), strict=True)
             values |= {f"iou/{name}": iou for name, iou in by_class}

@@ -208,7 +208,7 @@ class Trainer:
             whose = ", averaged weights" if prefix else ""
             if not math.isfinite(score):
                 log.warning(
-                    "iteration %d: nothing is scored: %s has no pixel that counts; nothing is called best%s",
+                    "iteration %d: nothing is scored: %s holds fewer than two classes; nothing is called best%s",
                     *(iteration, self.task.data_name, whose),
                 )
                 continue

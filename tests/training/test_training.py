@@ -155,17 +155,24 @@ def test_mistakes_are_told_before_anything_is_written(tmp_path: Path, mistake: s
 
 
 @pytest.mark.slow
-def test_a_validation_set_of_nothing_but_void_has_no_miou_and_no_best(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (255, "the val set holds only ignored pixels; there is nothing to score"),
+        (0, "the val set holds only background; the mean IoU of one class says nothing"),
+    ],
+)
+def test_a_validation_set_of_one_class_or_none_has_no_miou_and_no_best(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, value: int, told: str
 ) -> None:
     config = tiny(tmp_path / "data", "iterations=2", "validate_every=1")
     masks = config.data.dataset("val").masks
     assert masks is not None
     for mask in masks:
-        write_mask(mask, np.full((64, 64), 255, np.uint8), voc_palette())
+        write_mask(mask, np.full((64, 64), value, np.uint8), voc_palette())
     assert train(config, tmp_path) is None
-    assert "the val set holds only ignored pixels; there is nothing to score" in caplog.text
-    assert caplog.text.count("nothing is scored: shapes val has no pixel that counts; nothing is called best") == 2
+    assert told in caplog.text
+    assert caplog.text.count("shapes val holds fewer than two classes; nothing is called best") == 2
     assert not (tmp_path / "best.safetensors").exists()
     assert run_info(tmp_path).scores == {}
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

@@ -35,7 +35,8 @@ class Finding:
     def line(self) -> str:
         """All of it, with the first of the files, in one line."""
         first = f", first {self.files[0]}" if self.files else ""
-        return f"{self.title}{first}; {self.advice[0].lower()}{self.advice[1:].rstrip('.')}"
+        advice = self.advice.rstrip(".")
+        return f"{self.title}{first}; {advice[0].lower() if advice[1].islower() else advice[0]}{advice[1:]}"
 
 
 def counted(count: int, title: str) -> str:

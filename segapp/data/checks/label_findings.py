@@ -77,7 +77,11 @@ def _nothing_to_learn(train: ScannedSet) -> Iterator[Finding]:
 def _nothing_to_score(val: ScannedSet) -> Iterator[Finding]:
     held = _held(val)
     if val.counts.any() and held.sum() < 2:
-        says = "The mean IoU of one class says little." if held.any() else "There is nothing to score."
+        says = (
+            "The mean IoU of one class says nothing, and no checkpoint will be called best."
+            if held.any()
+            else "There is nothing to score."
+        )
         title = f"the val set holds only {_held_names(val)}"
         yield Finding("warning", "one_class_in_val", title, f"{says} {_why(val)}", 1)
 
