@@ -277,7 +277,7 @@ def as_rgb(image: npt.NDArray[Any] | Image.Image, white_level: int = WHITE) -> A
     if not isinstance(image, np.ndarray):
         raise UserError(f"an image is an array, a PIL image or a path, not a {type(image).__name__}")
     channels = image.shape[2] if image.ndim == 3 else 1
-    if image.dtype.kind not in "bui" or image.ndim not in (2, 3) or channels > 4 or not image.size:
+    if image.dtype.kind not in ("b", "u", "i") or image.ndim not in (2, 3) or channels > 4 or not image.size:
         raise UserError(
             "an image is H x W grey or H x W x 3 RGB, with alpha or without, of 8 or 16 bits, "
             f"not {image.dtype} of shape {image.shape}"
