@@ -2,6 +2,7 @@
 
 from segapp.models.encoders import inception_v3, xception
 from segapp.models.encoders.inception import Conv
+from segapp.weights.checkpoint import CLASSIFIER
 
 
 def xception_names() -> dict[str, str]:
@@ -42,3 +43,16 @@ def inception_v3_names() -> dict[str, str]:
                     elif not isinstance(step, str):
                         places |= {f"blocks.{i}.{branch}.{j}.{fork}.0": f"{theirs}{fork}" for fork in step}
     return {f"{ours}.{layer}": f"{theirs}.{layer}" for ours, theirs in places.items() for layer in ("conv", "bn")}
+
+
+LAYERS = {
+    encoder: layers | {CLASSIFIER.removesuffix("."): "fc"}
+    for encoder, layers in (("xception", xception_names()), ("inception_v3", inception_v3_names()))
+}
+"""Theirs by ours. An encoder that is not here has their names."""
+
+
+def timm_name(encoder: str, name: str) -> str:
+    """Of a tensor that is called `name` in a file of ours."""
+    layer, _, part = name.rpartition(".")
+    return f"{LAYERS.get(encoder, {}).get(layer, layer)}.{part}"
