@@ -119,3 +119,15 @@ def test_initial_values_are_caffes() -> None:
     assert weight.std().item() == pytest.approx((1 / (64 * 9)) ** 0.5, rel=0.02)
     assert weight.abs().max() <= (3 / (64 * 9)) ** 0.5
     assert (bias == 0.2).all()
+
+
+@torch.inference_mode()
+def test_response_norm_is_not_infinite_in_half_precision() -> None:
+    """The square of 1000 is no number of float16."""
+    norm: Any = GoogLeNet(width=0.125).blocks[2]
+    x = torch.linspace(-1000, 1000, 8 * 9).reshape(1, 8, 3, 3)
+    expected = ResponseNorm()(x)
+    assert torch.allclose(norm(x), expected, rtol=1e-5)
+    for dtype, tolerance in ((torch.float16, 2e-3), (torch.bfloat16, 2e-2)):
+        assert norm(x.to(dtype)).dtype == dtype
+        assert torch.allclose(norm(x.to(dtype)).float(), expected, rtol=tolerance)

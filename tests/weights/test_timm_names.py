@@ -15,7 +15,7 @@ from segapp.models.classifier import ClassifierConfig
 from segapp.weights.checkpoint import CheckpointInfo, read_info, shapes_of
 from segapp.weights.sources.common import WeightsMetadata
 from segapp.weights.sources.convert import convert, write_timm
-from segapp.weights.sources.timm import ENCODERS
+from segapp.weights.sources.timm import KNOWN
 from segapp.weights.sources.timm_names import timm_name
 
 NOTHING = WeightsMetadata("x", "unknown", (), None, 16, None)
@@ -46,7 +46,7 @@ def torchvision_state() -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", PEERS)
 def test_each_name_of_ours_has_one_of_theirs(name: str) -> None:
-    encoder = next(each for each in ENCODERS if each.name == name)
+    encoder = next(each for each in KNOWN if each.name == name)
     with torch.device("meta"):
         theirs = timm.create_model(PEERS[name]).state_dict()
     ours = shapes_of(

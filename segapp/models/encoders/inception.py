@@ -53,7 +53,16 @@ class Style:
     width: float
 
 
+class ResponseNorm(nn.LocalResponseNorm):
+    """In float32 at least: squares of what pixels give that are not scaled are too large for float16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(torch.promote_types(x.dtype, torch.float32))).to(x.dtype)
+
+
 class Branches(nn.ModuleDict):
+    """Side by side on the same input, outputs concatenated."""
+
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([branch(x) for branch in self.values()], 1)
 
@@ -77,7 +86,7 @@ def built(
         case "average":
             return AvgPool2d(3, stride, rate, counts_padding=True), channels
         case "response norm":
-            return nn.LocalResponseNorm(5), channels
+            return ResponseNorm(5), channels
     branches, total = Branches(), 0
     for name, steps in step.items():
         modules, last = [], channels

@@ -35,13 +35,15 @@ log = logging.getLogger(__name__)
 PICKLES = (".pth", ".pt", ".bin")
 SUFFIXES = (".safetensors", *PICKLES)
 
+ENCODERS = [AlignedXceptionConfig(name=name, width=1.0) for name in ("xception41", "xception65", "xception71")]
+"""Those whose networks and parameters have timm's names here."""
 PADDINGS: tuple[Padding, ...] = ("same", "valid")
-ENCODERS: list[EncoderConfig] = [
-    *(AlignedXceptionConfig(name=name, width=1.0) for name in ("xception41", "xception65", "xception71")),
+KNOWN: list[EncoderConfig] = [
+    *ENCODERS,
     *(XceptionConfig(name="xception", padding=padding) for padding in PADDINGS),
     *(InceptionV3Config(name="inception_v3", padding=padding) for padding in PADDINGS),
 ]
-"""Those that timm has too."""
+"""Those that timm has too, by whatever names."""
 AUXILIARY = "AuxLogits."
 """A second classifier of Inception-v3's, of use in its training alone."""
 
@@ -53,7 +55,7 @@ def read(path: Path, metadata: WeightsMetadata, sha256: str | None = None) -> tu
         UserError: the first tensor that is missing, unused or misshapen is named.
     """
     weights = _unpickle(path) if path.suffix in PICKLES else _safetensors(path)
-    info, expected = min(map(_described, ENCODERS), key=lambda each: len(each[1].keys() ^ weights.keys()))
+    info, expected = min(map(_described, KNOWN), key=lambda each: len(each[1].keys() ^ weights.keys()))
     found = info.network.encoder.name
     if not expected.keys() & weights.keys():
         raise UserError(
