@@ -7,7 +7,9 @@ demo: ## train, evaluate and show predictions on synthetic data: minutes on 2 CP
 test: ## all tests
 	uv run pytest
 test-fast: ## the tests of the fast tier: under a minute on 2 cores
-	uv run pytest -m "not slow and not browser and not network"
+	uv run pytest -m "not slow and not browser and not network and not fuzz"
+fuzz: ## damaged files for every reader; SEGAPP_FUZZ=100000 make fuzz takes so many, and some ten minutes
+	uv run pytest -m fuzz -n 0 -s tests/fuzz
 format: ## mend what ruff can mend
 	uv run ruff check --fix . && uv run ruff format .
 lint: ## style, spelling, types and layers, as CI checks them
@@ -20,4 +22,4 @@ wheel: ## a wheel and a source archive, into dist/
 	uv build
 ci: ## all that must pass, as CI runs it
 	.ci/run
-.PHONY: help setup demo test test-fast format lint docs serve wheel ci
+.PHONY: help setup demo test test-fast fuzz format lint docs serve wheel ci

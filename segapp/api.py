@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from segapp.base.devices import DeviceName, Precision
 from segapp.base.errors import UserError
-from segapp.base.images import JpegDecoder
+from segapp.base.images import WHITE, JpegDecoder
 from segapp.inference.open import open_predictor
 from segapp.inference.options import Side, Sliding, Whole
 from segapp.inference.predictor import Predictor
@@ -28,6 +28,7 @@ def load(
     scales: Sequence[float] = (1,),
     flip: bool = False,
     jpeg_decoder: JpegDecoder | Literal["trained"] = "trained",
+    white_level: int | Literal["trained"] = "trained",
     offline: bool = False,
 ) -> Predictor:
     """A callable that labels images: `labels = segapp.load("xception65_voc_coco_trainaug")(image)`.
@@ -46,6 +47,7 @@ def load(
         scales: of the canvas or window, each at most 4; class probabilities are averaged.
         flip: each one's mirror image, too.
         jpeg_decoder: of files; "trained" is what the checkpoint was trained with.
+        white_level: of images of 16 bits, the value that is white: 65535, 4095 for 12 bits, 255; "trained" likewise.
         offline: never use the network; the zoo's weights must be in the cache.
 
     Raises:
@@ -54,6 +56,8 @@ def load(
     """
     if output_stride not in (None, *ATROUS_RATES):
         raise UserError(f"output_stride={output_stride}: 8, 16 or 32 is possible")
+    if white_level != "trained" and not 255 <= white_level <= WHITE:
+        raise UserError(f"white_level={white_level}: 255 to {WHITE} are possible")
     augmentation = {"scales": tuple(scales), "flip": flip}
     try:
         inference: Whole | Sliding = (
@@ -66,6 +70,12 @@ def load(
         raise UserError(f"{first['loc'][0]}={first['input']}: {first['msg'].removeprefix('Value error, ')}") from None
     path = find_checkpoint(str(checkpoint), offline=offline)
     predictor, _ = open_predictor(
-        path, inference, output_stride=output_stride, device=device, precision=precision, jpeg_decoder=jpeg_decoder
+        path,
+        inference,
+        output_stride=output_stride,
+        device=device,
+        precision=precision,
+        jpeg_decoder=jpeg_decoder,
+        white_level=white_level,
     )
     return predictor

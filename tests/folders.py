@@ -8,7 +8,7 @@ import yaml
 from PIL import Image
 
 from segapp.base.classes import voc_palette
-from segapp.base.images import write_mask
+from segapp.base.masks import write_mask
 from segapp.base.paths import CONF
 from segapp.data.formats.folder import FolderConfig
 

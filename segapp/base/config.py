@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
+from segapp.base.errors import UserError
 from segapp.base.files import write_text
 
 
@@ -28,6 +29,21 @@ def as_typed(path: str | Path) -> Path:
 
 
 UserPath = Annotated[Path, AfterValidator(as_typed)]
+
+
+def parse_yaml(text: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
+    """What a YAML text from elsewhere holds: plain data.
+
+    Raises:
+        ValueError: it is none; of what is damaged PyYAML makes errors of every kind.
+        UserError: the loader's own.
+    """
+    try:
+        return yaml.load(text, loader)
+    except UserError:
+        raise
+    except Exception as error:
+        raise ValueError("not YAML") from error
 
 
 def save_config(path: Path, config: Config) -> None:

@@ -7,9 +7,22 @@ from typing import TypeVar
 
 T = TypeVar("T", bound=Hashable)
 
+MOST_SHOWN = 4000
+"""Characters of a message: names in it may be of any length."""
+
 
 class UserError(Exception):
-    """Something a user can mend: the message says what is wrong and what to do, in one line."""
+    """Something a user can mend: the message says what is wrong and what to do, in one line.
+
+    Whatever a damaged file put into it: lines are joined, what cannot be shown is escaped, and of a vast message both
+    ends are left.
+    """
+
+    def __init__(self, message: str) -> None:
+        line = " ".join(message.splitlines())
+        message = "".join(each if each.isprintable() else repr(each)[1:-1] for each in line)
+        half = MOST_SHOWN // 2
+        super().__init__(message if len(message) <= MOST_SHOWN else f"{message[:half]} ... {message[-half:]}")
 
 
 class Stopped(BaseException):
@@ -43,7 +56,7 @@ def disk_error(folder: Path, error: OSError, full: str = "", otherwise: str = OT
 
 
 def plain(text: str) -> str:
-    """Without what is not printable, such as a server may send."""
+    """Without what is not printable, such as a server may send or a file may hold."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 

@@ -1,17 +1,16 @@
-"""Reads and writes the files of images and masks: the only place."""
+"""Reads and writes the files of images: the only place."""
 
 import contextlib
 import io
-import struct
-import zlib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-import deflate
+import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
+from pydantic import Field
 
 from segapp.base.errors import UserError
 from segapp.base.files import atomic_write
@@ -35,12 +34,46 @@ JpegDecoder = Literal["accurate", "tensorflow"]
 """What makes pixels of a JPEG: the accurate DCT, as Pillow, OpenCV and everybody else; or libjpeg's fast one, which
 TensorFlow takes (JDCT_DEFAULT in tensorflow/core/lib/jpeg/jpeg_handle.cc). They differ by a grey level in the mean."""
 
+WhiteLevel = Annotated[int, Field(ge=255, le=65535)]
+WHITE = 65535
+"""The usual white level of deep images, those of 16 bits a channel."""
 
-class NotIndexedError(UserError):
-    """A sound picture whose values are no class indices."""
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What stands a picture upright, by EXIF's orientation (Exif 2.32, section 4.6.4)."""
 
 
-def _open(path: Path, max_pixels: int) -> ImageFile.ImageFile:
+class Decoding(NamedTuple):
+    """How an image's file becomes 8-bit pixels.
+
+    jpeg_decoder: of JPEGs in RGB or grey that are not turned; Pillow reads the others.
+    white_level: what is white in deep images, those of 16 bits; all above is white, too.
+    """
+
+    jpeg_decoder: JpegDecoder = "accurate"
+    white_level: int = WHITE
+
+    def describe(self) -> str:
+        """In a protocol's words."""
+        deep = "" if self.white_level == WHITE else f", white level {self.white_level}"
+        return f"JPEG decoder {self.jpeg_decoder}{deep}"
+
+
+AS_USUAL = Decoding()
+
+
+class TooManyPixelsError(UserError):
+    """An image is larger than the bound that it was to be read with."""
+
+
+def open_picture(path: Path, max_pixels: int) -> ImageFile.ImageFile:
     try:
         image = Image.open(path)
     except FileNotFoundError:
@@ -48,24 +81,26 @@ def _open(path: Path, max_pixels: int) -> ImageFile.ImageFile:
     except UnidentifiedImageError:
         raise UserError(f"{path}: not an image, or of an unknown format") from None
     except Image.DecompressionBombError:
-        raise UserError(f"{path}: more pixels than Pillow opens ({2 * MAX_PIXELS}); scale it down") from None
+        raise UserError(
+            f"{path}: more pixels than Pillow opens ({2 * MAX_PIXELS}); scale it down, or cut it"
+        ) from None
     except Exception as error:  # whatever a decoder makes of a damaged file
         raise UserError(f"{path}: cannot be read ({error})") from None
     if image.width * image.height > max_pixels:
-        raise UserError(
-            f"{path}: {image.width} x {image.height} pixels are more than the bound of {max_pixels}; scale it down"
+        raise TooManyPixelsError(
+            f"{path}: {image.width} x {image.height} pixels are more than the bound of {max_pixels}; scale it down, "
+            "or cut it"
         )
-    if image.format == "TIFF":
-        image.filename = ""  # by which Pillow would map the file, a turned one with its sides exchanged
     return image
 
 
-def _pixels(path: Path, image: Image.Image) -> Image.Image:
+def decoded(path: Path | None, image: Image.Image) -> Image.Image:
     """Decodes, which is where truncation shows."""
+    _unmapped(image)
     try:
         image.load()
     except Exception as error:  # whatever a decoder makes of a damaged file
-        raise UserError(f"{path}: truncated or damaged ({error})") from None
+        raise UserError(f"{path or 'image'}: truncated or damaged ({error})") from None
     return image
 
 
@@ -84,7 +119,7 @@ def _plain_jpeg(path: Path, max_pixels: int, decoder: JpegDecoder) -> Array | No
             return None
         if _says_more(data):
             with Image.open(io.BytesIO(data)) as opened:
-                if _orientation(opened) != 1:
+                if orientation_of(opened) != 1:
                     return None
         return simplejpeg.decode_jpeg(data, fastdct=decoder == "tensorflow")  # type: ignore[no-any-return]
     except Exception:  # whatever is wrong, Pillow says it
@@ -101,50 +136,35 @@ def _says_more(jpeg: bytes) -> bool:
     return jpeg[at] != 0xFF
 
 
-def _plain_png(path: Path, max_pixels: int) -> Array | None:
-    """The bytes of a palette or grey PNG that nobody filtered, as masks are written, in a third of Pillow's time.
-
-    None where Pillow must decide: everything else, and all that is damaged.
-    """
-    try:
-        data = path.read_bytes()
-        if data[:16] != b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR":
-            return None
-        width, height, depth, colours, _, _, interlace = struct.unpack(">IIBBBBB", data[16:29])
-        if (depth, interlace) != (8, 0) or colours not in (0, 3) or height * width > max_pixels:  # grey, palette
-            return None
-        packed, at = [], 8
-        while at < len(data):
-            end = at + 8 + int.from_bytes(data[at : at + 4], "big")
-            if zlib.crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-                return None
-            if data[at + 4 : at + 8] == b"eXIf":  # which may ask for a turn
-                return None
-            if data[at + 4 : at + 8] == b"IDAT":
-                packed.append(data[at + 8 : end])
-            at = end + 4
-        pixels = deflate.zlib_decompress(b"".join(packed), height * (width + 1))
-    except (OSError, struct.error, deflate.DeflateError):  # of which one says that there is more
-        return None
-    if len(pixels) != height * (width + 1):
-        return None
-    rows = np.frombuffer(pixels, np.uint8).reshape(height, width + 1)
-    return None if rows[:, 0].any() else rows[:, 1:].copy()  # each row begins with the number of its filter
-
-
 def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(height, width) of what `read_image` gives, without decoding the pixels."""
-    with _open(path, max_pixels) as image:
-        return (image.width, image.height) if _orientation(image) >= 5 else (image.height, image.width)
+    return read_header(path, max_pixels).size
 
 
-def exif_orientation(path: Path, max_pixels: int = MAX_PIXELS) -> int:
-    """How the file says it is to be turned, 1 (not at all) to 8; from 5 on, height and width change places."""
-    with _open(path, max_pixels) as image:
-        return _orientation(image)
+class Header(NamedTuple):
+    """What a file says before its pixels are decoded.
+
+    size: (height, width) once turned. orientation: how it is to be turned, EXIF's 1 (not at all) to 8.
+    is_deep: whether its channels have 16 bits.
+    """
+
+    size: tuple[int, int]
+    orientation: int
+    is_deep: bool
 
 
-def _orientation(image: Image.Image) -> int:
+def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
+    """Raises:
+    UserError: missing, no image, or too large.
+    """
+    with open_picture(path, max_pixels) as image:
+        is_deep = _is_deep(image)  # before Pillow decodes a PNG for its EXIF block
+        orientation = orientation_of(image)
+        size = (image.width, image.height) if orientation >= 5 else (image.height, image.width)
+        return Header(size, orientation, is_deep)
+
+
+def orientation_of(image: Image.Image) -> int:
     """EXIF's, which is left to do: Pillow turns a TIFF by itself, its size too."""
     if image.format == "TIFF":
         return 1
@@ -154,82 +174,108 @@ def _orientation(image: Image.Image) -> int:
     return 1
 
 
-def _turned(image: Image.Image) -> Image.Image:
-    with contextlib.suppress(Exception):  # a damaged EXIF block
-        return ImageOps.exif_transpose(image)
-    return image
+def turned(image: Image.Image, orientation: int) -> Image.Image:
+    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
 
 
-def read_image(path: Path, max_pixels: int = MAX_PIXELS, jpeg_decoder: JpegDecoder = "accurate") -> Array:
+def _unmapped(image: Image.Image) -> None:
+    """Pillow maps a TIFF by its name, a turned one with its sides exchanged."""
+    if image.format == "TIFF" and isinstance(image, ImageFile.ImageFile):
+        image.filename = ""
+
+
+def read_image(path: Path, max_pixels: int = MAX_PIXELS, decoding: Decoding = AS_USUAL) -> Array:
     """Any image as H x W x 3 uint8 RGB: turned as its EXIF says, 16 bits to 8, alpha dropped, first frame.
-
-    Args:
-        jpeg_decoder: of JPEGs in RGB or grey that are not turned; Pillow reads the others.
 
     Raises:
         UserError: missing, damaged, truncated, too large, or of floating-point values.
     """
-    pixels = _plain_jpeg(path, max_pixels, jpeg_decoder)
+    pixels = _plain_jpeg(path, max_pixels, decoding.jpeg_decoder)
     if pixels is not None:
         return pixels
-    with _open(path, max_pixels) as opened:
-        image = _pixels(path, opened)
-        if image.mode == "F":
-            raise UserError(f"{path}: floating-point pixels have no known range; save it with 8 or 16 bits")
-        if image.mode.startswith("I"):  # 16 bits, which convert("RGB") would clip at 255
-            deep = np.asarray(image).astype(np.int64)
-            image = Image.fromarray((deep.clip(0, 65535) >> 8).astype(np.uint8))
-        return np.array(_turned(image).convert("RGB"))
+    with open_picture(path, max_pixels) as image:
+        return _rgb(path, image, decoding.white_level)
 
 
-def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> Array:
-    """An indexed mask as H x W uint8: palette indices, or grey values as they stand; turned as its EXIF says.
+def brightest(path: Path, max_pixels: int = MAX_PIXELS) -> int:
+    """The highest value of a deep image's pixels.
 
     Raises:
-        UserError: missing, damaged, in colours, or with values above 255.
+        UserError: it cannot be read, or is not deep.
     """
-    indices = _plain_png(path, max_pixels)
-    if indices is not None:
-        return indices
-    with _open(path, max_pixels) as opened:
-        mask = _turned(_pixels(path, opened))
-        if mask.mode in ("P", "L"):
-            return np.array(mask)
-        if mask.mode == "1":
-            return np.array(mask).astype(np.uint8)
-        if mask.mode.startswith("I"):
-            deep = np.asarray(mask)
-            if deep.min() >= 0 and deep.max() <= 255:
-                return deep.astype(np.uint8)
-            wrong = f"{deep.min()} is below 0" if deep.min() < 0 else f"{deep.max()} is above 255"
-            raise NotIndexedError(
-                f"{path}: mask value {wrong}; masks hold class indices 0 to 254, and 255 for ignored pixels"
-            )
-        raise NotIndexedError(
-            f"{path}: the mask is a {mask.mode} picture; an indexed one (palette or grey) is needed, "
-            "or its colours listed in classes.yaml (data/README.md)"
+    with open_picture(path, max_pixels) as image:
+        deep = _deep_pixels(path, image)
+        if deep is None:
+            raise UserError(f"{path}: its channels have 8 bits")
+        return int(deep.max(initial=0))
+
+
+def _rgb(path: Path | None, image: Image.Image, white_level: int) -> Array:
+    deep = _deep_pixels(path, image)
+    orientation = orientation_of(image)
+    if deep is not None:
+        image = Image.fromarray(_eight_bits(deep, white_level))
+    if image.mode == "F":
+        raise UserError(f"{path or 'image'}: floating-point pixels have no known range; save it with 8 or 16 bits")
+    return np.array(turned(image, orientation).convert("RGB"))
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """By its mode; deep colours, of which Pillow keeps 8 bits, by how they are stored."""
+    return image.mode.startswith("I") or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def _deep_pixels(path: Path | None, image: Image.Image) -> npt.NDArray[Any] | None:
+    """A deep image's pixels as they stand, H x W or H x W x 3 RGB; None of others, which are then decoded, too."""
+    stored = None
+    if _is_deep(image) and not image.mode.startswith("I") and isinstance(image, ImageFile.ImageFile) and image.fp:
+        at = image.fp.tell()
+        image.fp.seek(0)
+        stored = np.frombuffer(image.fp.read(), np.uint8)
+        image.fp.seek(at)
+    decoded(path, image)
+    if image.mode.startswith("I"):
+        return np.asarray(image)
+    deep = None if stored is None else cv2.imdecode(stored, cv2.IMREAD_UNCHANGED)
+    if deep is None or deep.dtype != np.uint16 or deep.ndim != 3:
+        return None
+    colours: npt.NDArray[np.uint16] = deep[:, :, 2::-1]  # type: ignore[assignment]
+    return colours if np.array_equal(colours >> 8, np.asarray(image)[:, :, :3]) else None  # turned otherwise
+
+
+def _eight_bits(deep: npt.NDArray[Any], white_level: int) -> Array:
+    """Its white level becomes 255, by steps of equal width."""
+    clipped = deep.clip(0, white_level).astype(np.uint32)
+    return np.asarray(clipped * 256 // (white_level + 1), np.uint8)
+
+
+def as_rgb(image: npt.NDArray[Any] | Image.Image, white_level: int = WHITE) -> Array:
+    """A picture in memory as `read_image` gives its file: H x W x 3 uint8 RGB.
+
+    Args:
+        image: a PIL image of any mode; or an array as PIL and OpenCV have them, but in R, G, B: H x W grey,
+            H x W x 1, x 2 (grey and alpha), x 3 or x 4 (RGB and alpha); of bool, 8 or 16 bits.
+
+    Raises:
+        UserError: it is no such picture, or of floating-point values.
+    """
+    if isinstance(image, Image.Image):
+        return _rgb(None, image, white_level)
+    if not isinstance(image, np.ndarray):
+        raise UserError(f"an image is an array, a PIL image or a path, not a {type(image).__name__}")
+    channels = image.shape[2] if image.ndim == 3 else 1
+    if image.dtype.kind not in "bui" or image.ndim not in (2, 3) or channels > 4 or not image.size:
+        raise UserError(
+            "an image is H x W grey or H x W x 3 RGB, with alpha or without, of 8 or 16 bits, "
+            f"not {image.dtype} of shape {image.shape}"
         )
-
-
-def read_colours(path: Path, max_pixels: int = MAX_PIXELS) -> Array:
-    """A mask whose colours mean classes as H x W x 3 uint8 RGB: without alpha; a palette's colours; turned as above.
-
-    Raises:
-        UserError: missing, damaged, or not of 8-bit grey, palette or RGB.
-    """
-    with _open(path, max_pixels) as opened:
-        mask = _turned(_pixels(path, opened))
-        if mask.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
-            raise UserError(f"{path}: the mask is a {mask.mode} picture; one in 8-bit RGB or with a palette is needed")
-        return np.array(mask.convert("RGB"))
-
-
-def write_mask(path: Path, labels: Array, palette: Array) -> None:
-    """Writes H x W class indices as a palette PNG, whole or not at all."""
-    mask = Image.fromarray(labels)
-    mask.putpalette(palette.tobytes())
-    with atomic_write(path) as temporary:
-        mask.save(temporary, optimize=False)
+    if image.dtype.kind == "b":
+        image = image.astype(np.uint8) * 255
+    if image.dtype != np.uint8:
+        image = _eight_bits(image, white_level)
+    if channels < 3:
+        return image.reshape(*image.shape[:2], -1)[:, :, :1].repeat(3, axis=2)
+    return np.ascontiguousarray(image[:, :, :3])
 
 
 def write_image(path: Path, image: Array) -> None:

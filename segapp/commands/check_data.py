@@ -7,6 +7,7 @@ from pydantic import Field
 from segapp.base.compose import read_config
 from segapp.base.config import Config, UserPath, save_config
 from segapp.base.files import write_json
+from segapp.base.images import Decoding, WhiteLevel
 from segapp.cli import PARTIAL, output_folder
 from segapp.data import DataConfig
 from segapp.data.checks.audit import audit
@@ -21,6 +22,7 @@ class CheckConfig(Config):
     """See conf/check_data.yaml."""
 
     data: DataConfig
+    white_level: WhiteLevel
     samples: int = Field(ge=0, le=500)
     output: UserPath | None
 
@@ -30,6 +32,8 @@ def check(overrides: list[str]) -> int:
     config = read_config("check_data", overrides, CheckConfig)
     unpaired: list[Unpaired] = []
     sets = config.data.dataset("train", unpaired.extend), config.data.dataset("val", unpaired.extend)
+    for each in sets:
+        each.decoding = Decoding(white_level=config.white_level)
     with output_folder(config.output, "check", config.data.name) as output:
         result = audit(*sets, unpaired)
         save_config(output / CONFIG, config)

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from segapp.base.compose import read_config, upgraded, validate
-from segapp.base.config import Config, as_typed, flat
+from segapp.base.config import Config, as_typed, flat, parse_yaml
 from segapp.base.distributed import Processes
 from segapp.base.errors import Stopped, UserError
 from segapp.runs.layout import CONFIG, is_evaluation, is_training_run
@@ -100,12 +100,12 @@ def _saved_config(folder: Path) -> dict[str, Any]:
     UserError: no run there, or a damaged config.
     """
     try:
-        values = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+        values = parse_yaml((folder / CONFIG).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(
             f"resume={folder}: no run to resume there ({error.strerror}); resume=auto output={folder} starts one"
         ) from None
-    except (yaml.YAMLError, ValueError):
+    except ValueError:
         values = None
     if not isinstance(values, dict) or not values:
         raise UserError(f"{folder / CONFIG}: damaged")

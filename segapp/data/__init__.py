@@ -5,8 +5,9 @@ Imports within this folder run downwards, which import-linter holds:
     checks                                   what would make training fail, found before it does
     loading, formats                         images and crops for networks; a file or folder for each kind of data set
     getting                                  downloads of public data sets
+    class_lists                              two lists of class names, matched by name
     options, pairs, dataset                  what every data set has: its keys, its files' names, its samples
-    diagnosis, fingerprint, packed_strings   these know nothing of data sets
+    diagnosis, fates, fingerprint, packed_strings      these know nothing of data sets
 """
 
 from typing import Annotated

@@ -10,8 +10,10 @@ import numpy.typing as npt
 
 from segapp.base.classes import IGNORE_INDEX
 from segapp.base.errors import UserError
-from segapp.base.images import JpegDecoder, read_image, read_mask
-from segapp.data.diagnosis import diagnose_values, is_lossy
+from segapp.base.images import AS_USUAL, Decoding, read_image
+from segapp.base.masks import read_mask
+from segapp.data.diagnosis import diagnose_values, lossy_format
+from segapp.data.fates import Fates
 from segapp.data.packed_strings import PackedStrings
 
 Array = npt.NDArray[np.uint8]
@@ -47,7 +49,8 @@ class SegmentationDataset:
         images, masks: their files; no masks for a test set.
         read_label: a mask's file to class indices and 255, H x W uint8; its repr tells it from others, for caches.
         background: the class that pictures leave uncoloured; None where every class is a thing to be seen.
-        jpeg_decoder: of the images; see `read_image`.
+        decoding: of the images.
+        fates: of the annotations that the masks were drawn from; None where masks are what people made.
     """
 
     name: str
@@ -57,7 +60,8 @@ class SegmentationDataset:
     masks: Sequence[Path] | None
     read_label: Callable[[Path], Array] = Indexed()
     background: int | None = None
-    jpeg_decoder: JpegDecoder = "accurate"
+    decoding: Decoding = AS_USUAL
+    fates: Fates | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,7 +71,7 @@ class SegmentationDataset:
         UserError: the image or its mask is missing or damaged, or the mask of another size or with a value that is
             neither a class nor 255.
         """
-        image = read_image(self.images[index], jpeg_decoder=self.jpeg_decoder)
+        image = read_image(self.images[index], decoding=self.decoding)
         label = None
         if self.masks is not None:
             mask = self.masks[index]
@@ -94,14 +98,17 @@ def check_size(mask: Path, size: tuple[int, ...], image_size: tuple[int, ...]) -
         raise MaskSizeError(f"{mask}: the mask is {size[1]} x {size[0]}, its image {image_size[1]} x {image_size[0]}")
 
 
-def check_labels(mask: Path, pixels: npt.NDArray[np.int64], num_classes: int) -> None:
-    """Raises:
-    UserError: a value that is neither a class nor 255 has pixels; `pixels` counts them by value, 0 to 255.
+def check_labels(mask: Path, pixels: npt.NDArray[np.int64], num_classes: int, *, blurred: bool = False) -> None:
+    """Args:
+        pixels: by value, 0 to 255. blurred: whether the mask's edges are mixed.
+
+    Raises:
+        UserError: a value that is neither a class nor 255 has pixels.
     """
     outside = np.flatnonzero(pixels[num_classes:IGNORE_INDEX])
     if len(outside):
         listed = {*range(num_classes), IGNORE_INDEX}
-        cause = diagnose_values(np.flatnonzero(pixels).tolist(), listed, lossy=is_lossy(mask))
+        cause = diagnose_values(np.flatnonzero(pixels).tolist(), listed, lossy=lossy_format(mask), blurred=blurred)
         raise UserError(
             f"{mask}: label value {num_classes + outside[0]} is outside the {num_classes} classes "
             f"(0 to {num_classes - 1}, and 255 for ignored pixels); {cause}"

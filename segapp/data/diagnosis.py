@@ -5,6 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from segapp.base.classes import IGNORE_INDEX
+from segapp.base.mask_format import mask_format
 
 MANY = 8
 """Wrong values or colours from which they are blends rather than a forgotten class."""
@@ -16,20 +17,20 @@ BLURRED = (
 LIST_THEM = "list them in classes.yaml, or say there what all others become (others: ignore, or a class)"
 
 
-def is_lossy(mask: Path) -> bool:
-    """Whether the file's format changes values when it is saved, by its suffix."""
-    return mask.suffix.lower() in (".jpg", ".jpeg")
+def lossy_format(mask: Path) -> str:
+    """The name of the file's format if that changes values when it is saved, else empty."""
+    return mask_format(mask).lossy
 
 
 def diagnose_values(
-    values: Collection[int], listed: Collection[int], *, lossy: bool = False, blurred: bool = False
+    values: Collection[int], listed: Collection[int], *, lossy: str = "", blurred: bool = False
 ) -> str:
     """The likely reason why masks hold label values that are not `listed`, and what to do.
 
     Args:
         values: every value of the mask, or of all masks with such values.
         listed: the values of classes and of ignored pixels.
-        lossy, blurred: most of these masks are JPEGs, or have mixed edges.
+        lossy: the format of most of these masks if it changes values. blurred: most of them have mixed edges.
     """
     present = {*values} - ({IGNORE_INDEX} & {*listed})
     wrong, classes = present - {*listed}, {*listed} - {IGNORE_INDEX}
@@ -37,7 +38,7 @@ def diagnose_values(
     objects = sorted(present - {0})
     step = math.gcd(*objects)
     if lossy:
-        return "JPEG changes values: save masks as PNG"
+        return f"{lossy} changes values: save masks as PNG"
     if blurred:
         return f"they lie between the labels, at the edges: {BLURRED}"
     if wrong == {0}:
@@ -66,8 +67,8 @@ def diagnose_colour(
         colour: the first of them, (red, green, blue).
         listed: the colours of classes and of ignored pixels.
     """
-    if is_lossy(mask):
-        return "JPEG changes colours: save masks as PNG"
+    if lossy := lossy_format(mask):
+        return f"{lossy} changes colours: save masks as PNG"
     if colour[::-1] in listed:
         return "red and blue changed places? colours are [red, green, blue]"
     if number > MANY:

@@ -1,14 +1,21 @@
 """Whether a data set, its classes and a network's weights go together, told before hours of scoring."""
 
 import logging
+import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+from segapp.base.classes import IGNORE_INDEX
 from segapp.base.errors import UserError
 from segapp.data.checks.splits import overlapping
+from segapp.data.class_lists import both_lists, matched
 from segapp.data.dataset import SegmentationDataset
 from segapp.evaluation.config import EvalConfig
 
 log = logging.getLogger(__name__)
+
+UNNAMED = re.compile(r"(class )?\d+")
+"""What classes are called of weights that came without names."""
 
 
 def check_classes(config: EvalConfig, dataset: SegmentationDataset) -> None:
@@ -20,23 +27,41 @@ def check_classes(config: EvalConfig, dataset: SegmentationDataset) -> None:
         raise UserError(f"eval.classes: {unknown[0]} is none of {', '.join(dataset.classes)}")
 
 
-def check_number_of_classes(checkpoint: str, classes: int, dataset: SegmentationDataset) -> None:
+def check_number_of_classes(checkpoint: str, classes: int, dataset: SegmentationDataset, lists: str = "") -> None:
     """Raises:
-    UserError: the weights are for another number of classes than the data's.
+    UserError: the weights are for another number of classes than the data's; `lists` may show both.
     """
     if classes != len(dataset.classes):
         raise UserError(
-            f"{checkpoint} knows {classes} classes, {dataset.name} has {len(dataset.classes)}; "
+            f"{checkpoint} knows {classes} classes, {dataset.name} has {len(dataset.classes)}{lists}; "
             "checkpoint=latest is what was trained here last"
         )
 
 
-def check_any_scored(images: int, problems: Sequence[str]) -> None:
+def matched_to_weights(
+    dataset: SegmentationDataset, checkpoint: Path, classes: tuple[str, ...]
+) -> SegmentationDataset:
+    """The data set with the class indices of weights for `classes`: by name, or by index where weights came without.
+
+    Raises:
+        UserError: a name is missing or extra; both lists are shown.
+    """
+    lists = both_lists(dataset, classes, checkpoint.name)
+    check_number_of_classes(str(checkpoint), len(classes), dataset, f" ({lists})")
+    if {*classes} != {*dataset.classes} and all(UNNAMED.fullmatch(name) for name in classes):
+        log.warning("nobody named the classes of %s; those of %s are matched by index", checkpoint, dataset.name)
+        return dataset
+    return matched(dataset, classes, checkpoint.name)
+
+
+def check_any_scored(images: int, problems: Sequence[str], pixels: int) -> None:
     """Raises:
-    UserError: no image could be scored.
+    UserError: no image could be scored, or no pixel of those that could.
     """
     if not images:
         raise UserError(f"none of {len(problems)} images could be scored; {problems[0]}")
+    if not pixels:
+        raise UserError(f"nothing is scored: every pixel of the {images} masks is {IGNORE_INDEX}, which is ignored")
 
 
 def warn_of_seen(dataset: SegmentationDataset, trained_on: Iterable[str]) -> str | None:

@@ -9,6 +9,7 @@ import torch
 from segapp.base.errors import UserError
 from segapp.base.logs import progress_bar
 from segapp.data import DataConfig
+from segapp.data.class_lists import matched
 from segapp.data.dataset import Sample
 from segapp.data.loading.loader import Workers
 from segapp.evaluation.config import EvalConfig
@@ -48,7 +49,8 @@ class ColourTable:
 
 def colour_table_miou(data: DataConfig, config: EvalConfig, workers: Workers) -> float:
     """The mIoU of a colour look-up table, fitted on the training set, on the validation set."""
-    training_set, validation_set = data.dataset("train"), data.dataset("val")
+    training_set = data.dataset("train")
+    validation_set = matched(data.dataset("val"), training_set.classes, training_set.name)
     table = ColourTable(len(training_set.classes))
     with progress_bar(len(training_set), "fitting the colour table", "image", leave=False) as progress:
         for index in range(len(training_set)):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from segapp.base.errors import UserError
-from segapp.base.images import read_mask
+from segapp.base.masks import read_mask
 from segapp.data.dataset import check_labels, check_size
 from segapp.evaluation.config import EvalConfig
 from segapp.evaluation.confusion import ConfusionMatrix, Labels, Scores

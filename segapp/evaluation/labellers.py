@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from segapp.base.errors import UserError
-from segapp.base.images import read_mask
+from segapp.base.masks import read_mask
 from segapp.data.dataset import Sample, check_size
 from segapp.inference.prediction import Prediction
 from segapp.inference.predictor import Predictor

@@ -10,7 +10,7 @@ from segapp.data.dataset import SegmentationDataset
 from segapp.data.loading.loader import Workers
 from segapp.data.options import check_network
 from segapp.evaluation.checkpoint import EvaluationCheckpoint, open_checkpoint
-from segapp.evaluation.checks import check_any_scored, check_number_of_classes, warn_of_seen
+from segapp.evaluation.checks import check_any_scored, check_number_of_classes, matched_to_weights, warn_of_seen
 from segapp.evaluation.config import EvalConfig, EvalToolConfig
 from segapp.evaluation.evaluate import Evaluation, evaluate
 from segapp.evaluation.labellers import by_network, by_saved_masks
@@ -40,7 +40,8 @@ def score(config: EvalToolConfig, folder: Path, processes: Processes = ALONE) ->
         checkpoint = open_checkpoint(folder, config, dataset, source)
         evaluation = score_masks(config.predictions, dataset, config.eval, config.workers, processes, checkpoint)
     if processes.main:
-        check_any_scored(evaluation.images, evaluation.problems)
+        pixels = int(evaluation.scores.confusion_matrix.sum())
+        check_any_scored(evaluation.images, evaluation.problems, pixels)
     return evaluation, source | {"data": dataset.name}
 
 
@@ -53,13 +54,11 @@ def _score_network(
     with processes.main_first():
         path = find_checkpoint(config.checkpoint, offline=config.offline)
     predictor, info = config.open(path)
-    dataset.jpeg_decoder = predictor.jpeg_decoder
+    dataset.decoding = predictor.decoding
     log.info("scoring %s: %s", path, info.describe())
-    check_number_of_classes(str(path), len(info.classes), dataset)
+    dataset = matched_to_weights(dataset, path, info.classes)
     digest = sha256(path)
     caution = warn_of_seen(dataset, info.trained_on)
-    if info.classes != dataset.classes:
-        log.warning("the class names of %s and %s differ; they are matched by index", path, dataset.name)
     scored = {"weights": digest, "protocol": predictor.protocol}
     evaluation = evaluate(
         dataset,

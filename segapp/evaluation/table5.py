@@ -11,7 +11,7 @@ from segapp.base.files import sha256
 from segapp.data.options import check_network
 from segapp.evaluation.accumulate import accumulate
 from segapp.evaluation.checkpoint import open_checkpoint
-from segapp.evaluation.checks import check_any_scored, check_number_of_classes, warn_of_seen
+from segapp.evaluation.checks import check_any_scored, matched_to_weights, warn_of_seen
 from segapp.evaluation.config import EvalToolConfig
 from segapp.evaluation.confusion import Scores
 from segapp.evaluation.labellers import jointly
@@ -85,8 +85,8 @@ def score_grid(config: EvalToolConfig, folder: Path, processes: Processes = ALON
     cells = []
     for output_stride, augmentations in AUGMENTATIONS.items():
         predictor, info = config.model_copy(update={"output_stride": output_stride}).open(path)
-        dataset.jpeg_decoder = predictor.jpeg_decoder
-        check_number_of_classes(str(path), len(info.classes), dataset)
+        dataset.decoding = predictor.decoding
+        dataset = matched_to_weights(dataset, path, info.classes)
         assert isinstance(predictor.runtime, PyTorchRuntime)  # whose multiply-adds are counted
         if predictor.inference.key != "canvas" or predictor.canvas is None:
             raise UserError("table5=true shows whole images on a canvas: leave inference as it is, or take canvas")
@@ -116,7 +116,7 @@ def score_grid(config: EvalToolConfig, folder: Path, processes: Processes = ALON
             )
     images, problems = len(states[0].indices), list(states[0].problems.values())
     if processes.main:
-        check_any_scored(images, problems)
+        check_any_scored(images, problems, int(states[0].matrix.sum()))
         warn_of_seen(dataset, info.trained_on)
     return Grid(dataset.name, images, problems, cells)
 

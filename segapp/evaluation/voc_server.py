@@ -14,13 +14,15 @@ from segapp.base.classes import VOC_CLASSES, voc_palette
 from segapp.base.config import UserPath, save_config
 from segapp.base.errors import UserError, and_more
 from segapp.base.files import atomic_write, sha256, write_json
-from segapp.base.images import image_size, read_mask, write_mask
+from segapp.base.images import image_size
 from segapp.base.logs import progress_bar
+from segapp.base.masks import read_mask, write_mask
+from segapp.data.class_lists import both_lists
 from segapp.data.dataset import SegmentationDataset, check_size
 from segapp.data.formats.voc import Voc2012Config
 from segapp.data.getting.voc import LISTS
 from segapp.data.options import check_network
-from segapp.evaluation.checks import check_number_of_classes
+from segapp.evaluation.checks import matched_to_weights
 from segapp.inference.open import PredictorOptions
 from segapp.runs.layout import CONFIG
 from segapp.weights.find import find_checkpoint
@@ -156,6 +158,7 @@ def label_missing(masks: ServerMasks, made_by: Path, config: ServerConfig) -> No
         "output_stride": config.output_stride,
         "inference": config.inference.model_dump(mode="json"),
         "jpeg_decoder": config.jpeg_decoder,
+        "white_level": config.white_level,
     }
     check_made_by(made_by, masks.folder, fingerprint)
     missing = [index for index in range(len(dataset)) if not masks.is_sound(index)]
@@ -164,7 +167,10 @@ def label_missing(masks: ServerMasks, made_by: Path, config: ServerConfig) -> No
     if len(missing) < len(dataset):
         log.info("%d of %d masks are there already", len(dataset) - len(missing), len(dataset))
     predictor, info = config.open(path)
-    check_number_of_classes(str(path), len(info.classes), dataset)
+    if matched_to_weights(dataset, path, info.classes).classes != dataset.classes:
+        raise UserError(
+            f"{path}: its classes stand in another order than VOC's; {both_lists(dataset, info.classes, path.name)}"
+        )
     log.info("%s: %s", path, info.describe())
     if config.competition == "comp5":
         warn_of_other_data(info.trained_on)

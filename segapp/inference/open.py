@@ -5,7 +5,7 @@ from typing import Literal
 
 from segapp.base.config import Config
 from segapp.base.devices import DeviceName, Precision, pick_device
-from segapp.base.images import JpegDecoder
+from segapp.base.images import Decoding, JpegDecoder, WhiteLevel
 from segapp.inference.options import InferenceConfig, Resized, Sliding, Whole
 from segapp.inference.predictor import Predictor
 from segapp.runtimes.pytorch import PyTorchRuntime
@@ -20,6 +20,7 @@ def open_predictor(
     device: DeviceName,
     precision: Precision,
     jpeg_decoder: JpegDecoder | Literal["trained"],
+    white_level: WhiteLevel | Literal["trained"],
 ) -> tuple[Predictor, CheckpointInfo]:
     """The predictor of one file, and what the file says of itself; "trained": what it was trained with."""
     model, info = load_model(path, output_stride)
@@ -31,8 +32,11 @@ def open_predictor(
         device=pick_device(device),
         precision=precision,
     )
-    decoder = info.jpeg_decoder if jpeg_decoder == "trained" else jpeg_decoder
-    return Predictor(runtime, inference.resolved(info.canvas), decoder), info
+    decoding = Decoding(
+        info.jpeg_decoder if jpeg_decoder == "trained" else jpeg_decoder,
+        info.white_level if white_level == "trained" else white_level,
+    )
+    return Predictor(runtime, inference.resolved(info.canvas), decoding), info
 
 
 class PredictorOptions(Config):
@@ -43,6 +47,7 @@ class PredictorOptions(Config):
     device: DeviceName
     precision: Precision
     jpeg_decoder: JpegDecoder | Literal["trained"]
+    white_level: WhiteLevel | Literal["trained"]
 
     def open(self, path: Path) -> tuple[Predictor, CheckpointInfo]:
         """As `open_predictor`."""
@@ -53,4 +58,5 @@ class PredictorOptions(Config):
             device=self.device,
             precision=self.precision,
             jpeg_decoder=self.jpeg_decoder,
+            white_level=self.white_level,
         )

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from segapp.base.errors import UserError
-from segapp.base.images import JpegDecoder
+from segapp.base.images import AS_USUAL, Decoding
 from segapp.inference.geometry import Geometry, Size
 from segapp.inference.options import Resized, Sliding, Whole
 from segapp.inference.prediction import Outputs, Prediction, empty_prediction
@@ -41,15 +41,13 @@ class Predictor:
     Args:
         runtime: computes the logits.
         inference: the geometry, and test-time augmentation; its side k * output_stride + 1 or None, not "trained".
-        jpeg_decoder: of files; whoever reads them for `predict` is to take the same.
+        decoding: of files; whoever reads them for `predict` is to take the same.
 
     Raises:
         UserError: a side of another size, or a side or a scale that is not the runtime's only one.
     """
 
-    def __init__(
-        self, runtime: Runtime, inference: Whole | Sliding | Resized, jpeg_decoder: JpegDecoder = "accurate"
-    ) -> None:
+    def __init__(self, runtime: Runtime, inference: Whole | Sliding | Resized, decoding: Decoding = AS_USUAL) -> None:
         side, output_stride = inference.side, runtime.spec.output_stride
         assert side != "trained"  # whoever reads a checkpoint has resolved it
         if side is not None and side % output_stride != 1:
@@ -64,7 +62,7 @@ class Predictor:
             raise UserError(f"this network takes images of {only[1]} x {only[0]} alone: {at}")
         self.runtime = runtime
         self.inference = inference
-        self.jpeg_decoder: JpegDecoder = jpeg_decoder
+        self.decoding = decoding
         self.canvas = side
         self._told = False
 
@@ -89,7 +87,7 @@ class Predictor:
     def protocol_with(self, augmentation: TestTimeAugmentation) -> str:
         """`protocol` with other scales, as in `predict_many`."""
         shown = f"{self._geometry()}, {augmentation.describe()}"
-        return f"{shown}, JPEG decoder {self.jpeg_decoder}, {self.runtime.description}"
+        return f"{shown}, {self.decoding.describe()}, {self.runtime.description}"
 
     def _geometry(self) -> str:
         side = self.canvas
@@ -107,11 +105,11 @@ class Predictor:
         Raises:
             UserError: the file cannot be read, or the array is no such image.
         """
-        return self.predict([as_pixels(image, self.jpeg_decoder)])[0].labels.cpu().numpy()
+        return self.predict([as_pixels(image, self.decoding)])[0].labels.cpu().numpy()
 
     def probabilities(self, image: Array | Image.Image | str | Path) -> npt.NDArray[np.float16]:
         """Class probabilities of one image, K x H x W float16; else as a call."""
-        result = self.predict([as_pixels(image, self.jpeg_decoder)], probabilities=True)[0].probabilities
+        result = self.predict([as_pixels(image, self.decoding)], probabilities=True)[0].probabilities
         assert result is not None
         return result
 

@@ -1,6 +1,7 @@
 """From an image as people have it to what a network is given."""
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,8 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from segapp.base.devices import to_device
-from segapp.base.errors import UserError
-from segapp.base.images import JpegDecoder, read_image
+from segapp.base.images import AS_USUAL, Decoding, as_rgb, read_image
 from segapp.inference.geometry import Size
 from segapp.models.encoders.interface import Normalization
 
@@ -58,18 +58,12 @@ def fitted(image: Array, canvas: Size) -> Array:
     return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
 
 
-def as_pixels(image: Array | Image.Image | str | Path, jpeg_decoder: JpegDecoder = "accurate") -> Array:
-    """Any image as H x W x 3 uint8 RGB; a file is read by `read_image`.
+def as_pixels(image: npt.NDArray[Any] | Image.Image | str | Path, decoding: Decoding = AS_USUAL) -> Array:
+    """Any image as H x W x 3 uint8 RGB: a file by `read_image`, what is in memory by `as_rgb`.
 
     Raises:
-        UserError: a file that cannot be read, or an array that is no such image.
+        UserError: a file that cannot be read, or an array that is no picture.
     """
     if isinstance(image, str | Path):
-        image = read_image(Path(image), jpeg_decoder=jpeg_decoder)
-    elif isinstance(image, Image.Image):
-        image = np.array(image.convert("RGB"))
-    if not isinstance(image, np.ndarray):
-        raise UserError(f"an image is an array, a PIL image or a path, not a {type(image).__name__}")
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise UserError(f"an image is H x W x 3 uint8 RGB, not {image.dtype} of shape {image.shape}")
-    return image
+        return read_image(Path(image), decoding=decoding)
+    return as_rgb(image, decoding.white_level)

@@ -13,8 +13,9 @@ from segapp.base.classes import voc_palette
 from segapp.base.drawing import overlay
 from segapp.base.errors import UserError
 from segapp.base.files import atomic_write, write_json
-from segapp.base.images import read_image, write_image, write_mask
+from segapp.base.images import read_image, write_image
 from segapp.base.logs import progress_bar
+from segapp.base.masks import write_mask
 from segapp.inference.predictor import Predictor
 from segapp.runtimes.interface import RuntimeSpec
 
@@ -48,7 +49,7 @@ def label_files(
     with progress_bar(len(images), "predicting", "image") as progress:
         for path, name in zip(images, output_names(images), strict=True):
             try:
-                image = read_image(path, max_pixels, predictor.jpeg_decoder)
+                image = read_image(path, max_pixels, predictor.decoding)
                 prediction = predictor.predict([image], probabilities="probabilities" in kinds)[0]
                 labels = prediction.labels.cpu().numpy()
                 save(folder, name, path, image, labels, prediction.probabilities, kinds, predictor.runtime.spec)

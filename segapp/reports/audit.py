@@ -12,7 +12,7 @@ from segapp.base.drawing import Array, css_colour, legend
 from segapp.base.errors import UserError
 from segapp.base.images import read_image
 from segapp.data.checks.audit import Audit
-from segapp.data.checks.findings import SEVERITIES
+from segapp.data.checks.finding import SEVERITIES
 from segapp.data.checks.inspection import AuditedSet
 from segapp.data.loading.balance import class_weights
 from segapp.reports.kit import data_uri, render

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import yaml
 from pydantic_core import from_json
 
+from segapp.base.config import parse_yaml
 from segapp.runs.layout import CONFIG, ENVIRONMENT, METRICS
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -198,7 +199,7 @@ def _config(text: str) -> dict[str, Any]:
     try:
         # What refers back to itself is no config of ours, and may be endless.
         aliased = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader))
-        config = None if aliased else yaml.safe_load(text)
+        config = None if aliased else parse_yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError):
         return {}
     return config if isinstance(config, dict) else {}

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from segapp.base.config import Config, UserPath
 from segapp.base.devices import DeviceName, Precision
-from segapp.base.images import JpegDecoder
+from segapp.base.images import Decoding, JpegDecoder, WhiteLevel
 from segapp.data import DataConfig
 from segapp.data.loading.loader import Workers
 from segapp.data.loading.transforms import TransformConfig
@@ -44,6 +44,7 @@ class TrainConfig(Config):
     device: DeviceName
     precision: Precision
     jpeg_decoder: JpegDecoder
+    white_level: WhiteLevel
     compile: bool
     activation_checkpointing: bool
     workers: Workers
@@ -58,6 +59,10 @@ class TrainConfig(Config):
     offline: bool
     resume: Literal["auto"] | UserPath | None
     output: UserPath | None
+
+    @property
+    def decoding(self) -> Decoding:
+        return Decoding(self.jpeg_decoder, self.white_level)
 
     @field_validator("inference")
     @classmethod

@@ -70,7 +70,7 @@ class Segmentation:
             precision=self.config.precision,
         )
         self.networks[prefix] = network
-        self._predictors[prefix] = Predictor(runtime, self.config.inference, self.config.jpeg_decoder)
+        self._predictors[prefix] = Predictor(runtime, self.config.inference, self.config.decoding)
 
     @property
     def validates(self) -> bool:

@@ -13,8 +13,11 @@ from torch import nn
 from segapp.base.devices import pick_device
 from segapp.base.distributed import Processes
 from segapp.base.errors import UserError
-from segapp.data.checks.scan import scan_labels
+from segapp.data.checks.label_findings import refuse_labels
+from segapp.data.checks.labels import scan_set
+from segapp.data.checks.scan import refuse_problems
 from segapp.data.checks.splits import check_apart
+from segapp.data.class_lists import matched
 from segapp.data.dataset import SegmentationDataset
 from segapp.data.loading.balance import class_weights
 from segapp.data.loading.crops import TrainingStream
@@ -112,6 +115,7 @@ def prepare(config: TrainConfig, output: Path, processes: Processes) -> Setup:
         canvas=config.inference.side if isinstance(config.inference.side, int) else None,
         trained_on=trained_on,
         jpeg_decoder=config.jpeg_decoder,
+        white_level=config.white_level,
         source=initial.source if initial else None,
     )
     loss = Loss(config.loss, weights)
@@ -140,6 +144,11 @@ def load_initial(
     if resumed is not None:
         path = resumed[0] / WEIGHTS
         initial = read_network_info(path)
+        if initial.classes != classes:
+            raise UserError(
+                f"{path}: the run has the classes [{', '.join(initial.classes)}], the data now "
+                f"[{', '.join(classes)}]; start another run"
+            )
         model.load_state_dict(read_weights(path, model.state_dict()))
         return initial, [f"resuming after iteration {resumed[1].iteration} of {config.iterations}"]
     if config.checkpoint is not None:
@@ -182,21 +191,21 @@ def find_resumed(output: Path, processes: Processes) -> Checkpoint | None:
 
 def read_data(config: TrainConfig) -> Data:
     """Raises:
-    UserError: data is missing, a label is wrong, or the two sets share an image.
+    UserError: data is missing, a label is wrong, there is nothing to learn, or the two sets share an image or have
+        other classes.
     """
     check_network(config.data, config.offline)
     training, validation = config.data.dataset("train"), None
     if config.validate_every is not None:
-        validation = config.data.dataset("val")
+        validation = matched(config.data.dataset("val"), training.classes, training.name)
         check_apart(training, validation)
         check_classes(config.eval, validation)
-    for each in (training, validation):
-        if each is not None:
-            each.jpeg_decoder = config.jpeg_decoder
-    counts = scan_labels(training)
-    if validation is not None:
-        scan_labels(validation)
-    return Data(training, validation, counts)
+    scanned = [scan_set(training, "train"), *([] if validation is None else [scan_set(validation, "val")])]
+    for each in scanned:
+        each.dataset.decoding = config.decoding
+        refuse_problems(each.dataset, each)
+    refuse_labels(scanned)
+    return Data(training, validation, scanned[0].counts)
 
 
 def training_stream(config: TrainConfig, data: Data) -> TrainingStream:

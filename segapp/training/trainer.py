@@ -39,7 +39,8 @@ log = logging.getLogger(__name__)
 
 
 def train(config: TrainConfig, output: Path, processes: Processes = ALONE) -> Evaluation | None:
-    """Trains into `output` and scores its best checkpoint on the validation set; None without validation.
+    """Trains into `output` and scores its best checkpoint on the validation set; None without validation, or
+    where that scored nothing.
 
     The main process leaves best.safetensors, checkpoints/ to resume from, metrics.jsonl, run.html, pictures/ and
     TensorBoard's files.
@@ -49,9 +50,10 @@ def train(config: TrainConfig, output: Path, processes: Processes = ALONE) -> Ev
         Stopped: SIGINT or SIGTERM came, and a checkpoint is saved.
     """
     setup = prepare(config, output, processes)
-    Trainer(config, output, processes, setup).run()
+    trainer = Trainer(config, output, processes, setup)
+    trainer.run()
     processes.barrier()
-    if not setup.task.validates:
+    if not setup.task.validates or trainer.progress.best_score is None:
         return None
     model = setup.train_step.model
     model.load_state_dict(read_weights(output / BEST, model.state_dict()))
@@ -204,8 +206,15 @@ class Trainer:
             score = metrics[metric.key]
             self._score = score if not prefix else self._score
             whose = ", averaged weights" if prefix else ""
+            if not math.isfinite(score):
+                log.warning(
+                    "iteration %d: nothing is scored: %s has no pixel that counts; nothing is called best%s",
+                    *(iteration, self.task.data_name, whose),
+                )
+                continue
             log.info("iteration %d: %s %.4f on %s%s", iteration, metric.title, score, self.task.data_name, whose)
-            if self.progress.best_score is None or score > self.progress.best_score:
+            best = self.progress.best_score
+            if best is None or not score <= best:  # also where an earlier version kept NaN
                 self.progress = replace(self.progress, best_score=score)
                 if self.processes.main:
                     self.writer.best(network.state_dict(), self.task.describe(iteration, score))

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from segapp.base.classes import background_of
 from segapp.base.config import Config
-from segapp.base.errors import UserError, and_more
+from segapp.base.errors import UserError, and_more, plain
 from segapp.base.files import atomic_write
-from segapp.base.images import JpegDecoder
+from segapp.base.images import WHITE, JpegDecoder, WhiteLevel
 from segapp.models.classifier import ClassifierConfig
 from segapp.models.deeplabv3plus import DeepLabV3Plus, DeepLabV3PlusConfig
 from segapp.models.encoders.interface import INCEPTION, Encoder, Normalization
@@ -53,7 +53,7 @@ class CheckpointInfo(Config):
         normalization: of the images it is given.
         canvas: side in pixels on which it was validated; None: whole images as they are.
         trained_on: splits, oldest first.
-        jpeg_decoder: of the images that it was trained on.
+        jpeg_decoder, white_level: of the images that it was trained on; see `Decoding`.
         iteration: None where nobody knows.
         scores: by metric, in [0, 1], of the weights as they are.
         source: None where training began from scratch, or nobody knows.
@@ -67,6 +67,7 @@ class CheckpointInfo(Config):
     canvas: Annotated[int, Field(gt=0, le=4097)] | None = None
     trained_on: tuple[str, ...]
     jpeg_decoder: JpegDecoder = "accurate"
+    white_level: WhiteLevel = WHITE
     iteration: int | None = None
     scores: dict[str, float] = Field(default_factory=dict)
     source: Source | None = None
@@ -79,7 +80,7 @@ class CheckpointInfo(Config):
         what = self.network.encoder.name if self.is_segmentation else f"encoder {self.network.encoder.name}"
         iteration = "" if self.iteration is None else f", iteration {self.iteration}"
         scores = "".join(f", {TITLES.get(key, key)} {value:.4f} in validation" for key, value in self.scores.items())
-        return f"{what} trained on {', '.join(self.trained_on) or 'unknown data'}{iteration}{scores}"
+        return plain(f"{what} trained on {', '.join(self.trained_on) or 'unknown data'}{iteration}{scores}")
 
     @property
     def is_segmentation(self) -> bool:
@@ -258,7 +259,7 @@ def load_model(path: Path, output_stride: int | None = None) -> tuple[DeepLabV3P
 
 
 def start_from(path: Path, model: DeepLabV3Plus, classes: tuple[str, ...]) -> tuple[CheckpointInfo, str | None]:
-    """Copies a checkpoint's weights into `model`, to train on; a logits layer for other classes stays as it is.
+    """Copies a checkpoint's weights into `model`, to train on; a logits layer of another size stays as it is.
 
     Returns:
         What the file says of itself, and a remark on the logits layer.
@@ -281,6 +282,12 @@ def start_from(path: Path, model: DeepLabV3Plus, classes: tuple[str, ...]) -> tu
     if not keeps:
         had = f"for {len(info.classes)} classes there" if info.classes else "missing there"
         remark = f"the logits layer, {had}, is initialised anew for {len(classes)} classes; all else is loaded"
+    elif {*info.classes} == {*classes} and info.classes != classes:
+        order = [info.classes.index(name) for name in classes]
+        model.load_state_dict(
+            {name: each[order] if name.startswith(LOGITS) else each for name, each in model.state_dict().items()}
+        )
+        remark = f"the classes stand in another order in {path}; they are matched by name"
     elif info.classes != classes:
         remark = f"the class names differ from those of {path}; they are matched by index"
     return info, remark

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from segapp.base.compose import read_config
-from segapp.base.config import Config
+from segapp.base.config import Config, parse_yaml
 from segapp.base.errors import UserError
 from segapp.base.paths import CONF
 from segapp.benchmarks.infer import InferBenchmarkConfig
@@ -22,6 +22,7 @@ from segapp.commands.get_data import GetConfig
 from segapp.commands.hints import evaluation_command
 from segapp.commands.import_weights import ImportConfig
 from segapp.commands.predict import PredictConfig
+from segapp.commands.resumable import read_resumable
 from segapp.data.formats.voc import Voc2012Config
 from segapp.evaluation.config import EvalToolConfig
 from segapp.evaluation.voc_server import ServerConfig
@@ -264,3 +265,13 @@ def test_a_run_names_the_command_that_evaluates_it_on_its_data(overrides: list[s
     assert evaluated.data.model_dump() | {"cache": 0} == config.data.model_dump() | {"cache": 0}
     assert evaluated.inference.resolved(config.inference.side) == config.inference  # type: ignore[arg-type]
     assert evaluated.precision == config.precision
+
+
+@pytest.mark.parametrize("text", ["!!int ''", "!!float ''", "!!bool x", "!!timestamp x", "[" * 3000, "a: [", "\0"])
+def test_damaged_yaml_is_a_value_error_and_one_line(text: str, tmp_path: Path) -> None:
+    """PyYAML itself raises IndexError, KeyError, AttributeError and RecursionError for some of these."""
+    with pytest.raises(ValueError, match="not YAML"):
+        parse_yaml(text)
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"config\.yaml: damaged"):
+        read_resumable("train", [f"resume={tmp_path}"], TrainConfig, frozenset())

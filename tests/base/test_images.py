@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
@@ -13,7 +14,8 @@ from PIL import Image, ImageOps
 from segapp.base import images
 from segapp.base.classes import VOC_CLASSES, voc_palette
 from segapp.base.errors import UserError
-from segapp.base.images import image_size, read_image, read_mask, write_image, write_mask
+from segapp.base.images import Decoding, as_rgb, brightest, image_size, read_header, read_image, write_image
+from segapp.base.masks import read_colours, read_mask, write_mask
 from tests.tensorflow.weights import FIXTURES
 
 # The devkit's own documentation of the first colours.
@@ -125,13 +127,14 @@ def pictures(folder: Path) -> list[Path]:
 def spy_on_pillow(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The stems of the files that Pillow decodes from now on."""
     stems: list[str] = []
-    decode = images._pixels
+    decode = images.decoded
 
     def spy(path: Path, image: Image.Image) -> Image.Image:
         stems.append(path.stem)
         return decode(path, image)
 
-    monkeypatch.setattr("segapp.base.images._pixels", spy)
+    for reader in ("images", "masks"):
+        monkeypatch.setattr(f"segapp.base.{reader}.decoded", spy)
     return stems
 
 
@@ -153,11 +156,11 @@ def test_jpegs_have_tensorflows_pixels_where_asked_for(tmp_path: Path) -> None:
     with np.load(FIXTURES / "pipeline.npz") as file:
         path.write_bytes(file["jpeg"].tobytes())
         expected = file["jpeg_pixels"]
-    assert np.array_equal(read_image(path, jpeg_decoder="tensorflow"), expected)
+    assert np.array_equal(read_image(path, decoding=Decoding("tensorflow")), expected)
     differs = np.abs(read_image(path).astype(int) - expected)
     assert 0 < differs.mean() < 2
     for other in pictures(tmp_path):  # turned, grey, in colours of print: none is refused
-        assert read_image(other, jpeg_decoder="tensorflow").shape == read_image(other).shape
+        assert read_image(other, decoding=Decoding("tensorflow")).shape == read_image(other).shape
 
 
 def test_cut_and_spoilt_files_are_what_pillow_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +188,7 @@ def test_cut_and_spoilt_files_are_what_pillow_says(tmp_path: Path, monkeypatch: 
             actual = outcome(read, path)
             with monkeypatch.context() as patch:
                 patch.setattr("segapp.base.images._plain_jpeg", lambda *_: None)
-                patch.setattr("segapp.base.images._plain_png", lambda *_: None)
+                patch.setattr("segapp.base.masks._plain_png", lambda *_: None)
                 assert actual == outcome(read, path)
             refused += isinstance(actual, str)
     assert refused > 60
@@ -213,13 +216,27 @@ def test_pngs_of_all_kinds_are_read_as_masks(tmp_path: Path, monkeypatch: pytest
 
 def interlaced(pixel: np.ndarray) -> bytes:
     """A grey PNG of one pixel that says it is interlaced, which changes nothing for one pixel."""
+    return grey_png(1, 1, b"\0" + pixel.tobytes(), interlace=1)
 
+
+def grey_png(width: int, height: int, rows: bytes, interlace: int = 0) -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 1)
-    data = zlib.compress(b"\0" + pixel.tobytes())
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, interlace)
+    data = zlib.compress(rows)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("width", "height"), [(0, 1), (1, 0), (0, 0), (2**31 - 1, 0), (0, 2**32 - 1)])
+@pytest.mark.parametrize("read", [read_image, read_mask, read_colours, image_size])
+def test_a_picture_without_pixels_is_none(
+    tmp_path: Path, width: int, height: int, read: Callable[[Path], object]
+) -> None:
+    """Nor does a height without a width take memory for its rows."""
+    (tmp_path / "empty.png").write_bytes(grey_png(width, height, b"\0" * 10))
+    with pytest.raises(UserError, match=r"empty\.png: "):
+        read(tmp_path / "empty.png")
 
 
 def test_masks_are_indices(tmp_path: Path) -> None:
@@ -312,5 +329,83 @@ def test_a_mask_with_an_orientation_of_its_own_is_turned(suffix: str, orientatio
     mask.save(path, exif=exif)
     expected = np.rot90(stored, {1: 0, 3: 2, 6: -1, 8: 1}[orientation])
     assert np.array_equal(read_mask(path), expected)
-    assert np.array_equal(images.read_colours(path), voc_palette()[expected])
+    assert np.array_equal(read_colours(path), voc_palette()[expected])
     assert image_size(path) == expected.shape
+
+
+def deep_file(folder: Path, kind: str, values: np.ndarray) -> Path:
+    """Values below 65536, H x W x 3, in a file of 16 bits a channel; grey kinds hold the first channel."""
+    path = folder / f"{kind.replace(' ', '_')}{'.tif' if 'tiff' in kind else '.png'}"
+    deep = values.astype(np.uint16)
+    if "grey" in kind:
+        Image.fromarray(deep[..., 0]).save(path)
+    else:
+        alpha = np.full((*deep.shape[:2], 1), 65535, np.uint16)
+        bgr = deep[..., ::-1]
+        cv2.imwrite(str(path), np.concatenate([bgr, alpha], 2) if "alpha" in kind else bgr)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["grey png", "grey tiff", "colour png", "colour tiff", "colour alpha png"])
+def test_deep_images_have_a_white_level(kind: str, tmp_path: Path) -> None:
+    """An 8-bit picture in a file of 16 bits is black by the usual level, and itself by its own."""
+    grey = "grey" in kind
+    picture = gradient()
+    expected = picture[..., :1].repeat(3, 2) if grey else picture
+    path = deep_file(tmp_path, kind, picture)
+    assert read_header(path).is_deep
+    assert brightest(path) == expected.max()
+    assert not read_image(path).any()
+    assert np.array_equal(read_image(path, decoding=Decoding(white_level=255)), expected)
+    whole = deep_file(tmp_path, kind, picture.astype(int) * 257)
+    assert np.array_equal(read_image(whole), expected)
+    twelve = deep_file(tmp_path, kind, picture.astype(int) * 16 + 15)
+    assert np.array_equal(read_image(twelve, decoding=Decoding(white_level=4095)), expected)
+    bright = expected.astype(int) * 16 + 15 >= 255
+    assert (read_image(twelve, decoding=Decoding(white_level=255))[bright] == 255).all()  # above white is white
+    with Image.open(twelve) as opened:
+        assert np.array_equal(as_rgb(opened, 4095), expected)
+    array = cv2.imread(str(twelve), cv2.IMREAD_UNCHANGED)
+    assert array is not None
+    assert np.array_equal(as_rgb(array if grey else array[..., 2::-1], 4095), expected)
+
+
+def test_a_picture_is_one_in_every_form(tmp_path: Path) -> None:
+    """Its file, PIL's image of it, and the array that PIL makes of that."""
+    rng = np.random.default_rng(0)
+    colours = Image.fromarray(rng.integers(0, 256, (24, 40, 3), np.uint8))
+    turned = Image.Exif()
+    turned[images.EXIF_ORIENTATION] = 6
+    for mode in ("1", "L", "LA", "RGB", "RGBA", "I;16", "I"):
+        picture = colours.convert("L").convert("I") if mode.startswith("I") else colours.convert(mode)
+        if mode == "I;16":
+            picture = Image.fromarray((np.asarray(picture) * 250).astype(np.uint16))
+        path = tmp_path / f"{mode.replace(';', '')}{'.tif' if mode == 'I' else '.png'}"
+        picture.save(path)
+        expected = read_image(path)
+        with Image.open(path) as opened:
+            assert np.array_equal(as_rgb(opened), expected), mode
+            assert np.array_equal(as_rgb(np.asarray(opened)), expected), mode
+    for mode, suffix in [("P", ".png"), ("CMYK", ".jpg"), ("RGB", ".tif"), ("L", ".png"), ("I;16", ".png")]:
+        picture = Image.fromarray(np.asarray(colours.convert("L")).astype(np.uint16) * 250)
+        path = tmp_path / f"turned {mode[:1]}{suffix}"
+        (picture if mode == "I;16" else colours.convert(mode)).save(path, exif=turned)
+        with Image.open(path) as opened:
+            assert np.array_equal(as_rgb(opened), read_image(path)), mode
+            assert read_image(path).shape == (40, 24, 3)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((4, 5, 5), np.uint8),
+        np.zeros((4, 5, 3)),
+        np.zeros((0, 5, 3), np.uint8),
+        np.zeros(5, np.uint8),
+        "x",
+        None,
+    ],
+)
+def test_what_is_no_picture_is_refused(wrong: object) -> None:
+    with pytest.raises(UserError, match="an image is "):
+        as_rgb(wrong)  # type: ignore[arg-type]

@@ -10,9 +10,9 @@ from PIL import Image
 
 from segapp.base.classes import voc_palette
 from segapp.base.errors import UserError
-from segapp.base.images import write_mask
+from segapp.base.masks import write_mask
 from segapp.data.checks.audit import Audit, audit
-from segapp.data.checks.findings import Finding
+from segapp.data.checks.finding import Finding
 from segapp.data.dataset import Role, Sample, SegmentationDataset
 from segapp.data.packed_strings import PackedStrings
 from segapp.evaluation.evaluate import Evaluation, evaluate

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segapp.base.classes import VOC_CLASSES, voc_palette
-from segapp.base.images import write_mask
+from segapp.base.masks import write_mask
 from segapp.data.formats.voc import voc_layout
 from tests.commands.tools import evaluate
 

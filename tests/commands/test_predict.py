@@ -10,7 +10,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from segapp.base.classes import voc_palette
-from segapp.base.images import write_image, write_mask
+from segapp.base.images import write_image
+from segapp.base.masks import write_mask
 from segapp.cli import run_tool
 from segapp.commands.inputs import find_images
 from segapp.data.formats.shapes import SHAPES_CLASSES

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segapp.base.classes import voc_palette
-from segapp.base.images import write_mask
+from segapp.base.masks import write_mask
 from tests.commands.tools import train
 from tests.training.test_training import TINY
 

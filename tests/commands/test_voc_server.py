@@ -11,7 +11,8 @@ from PIL import Image
 
 from segapp.api import load
 from segapp.base.classes import VOC_CLASSES, voc_palette
-from segapp.base.images import write_image, write_mask
+from segapp.base.images import write_image
+from segapp.base.masks import write_mask
 from segapp.cli import run_tool
 
 Make = Callable[..., Path]

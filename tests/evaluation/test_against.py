@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from segapp.base.classes import voc_palette
-from segapp.base.images import write_mask
+from segapp.base.masks import write_mask
 from segapp.cli import run_tool
 
 Capture = pytest.CaptureFixture[str]

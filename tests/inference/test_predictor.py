@@ -133,9 +133,9 @@ def test_a_canvas_that_does_not_fit_the_output_stride_is_refused() -> None:
         make(canvas=57)
 
 
-@pytest.mark.parametrize("bad", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8)])
+@pytest.mark.parametrize("bad", [np.zeros((4, 4), np.float32), np.zeros((4, 4, 3)), np.zeros((4, 4, 5), np.uint8)])
 def test_arrays_that_are_no_images_are_refused(bad: np.ndarray) -> None:
-    with pytest.raises(UserError, match="an image is H x W x 3 uint8 RGB"):
+    with pytest.raises(UserError, match="an image is H x W grey or H x W x 3 RGB"):
         make()(bad)
 
 
@@ -148,6 +148,9 @@ def test_called_with_an_array_or_a_file(tmp_path: Path) -> None:
     assert labels.shape == (30, 40)
     assert np.array_equal(predictor(tmp_path / "image.png"), labels)
     assert np.array_equal(predictor(Image.fromarray(image)), labels)
+    opaque = np.full((30, 40, 1), 255, np.uint8)
+    assert np.array_equal(predictor(np.concatenate([image, opaque], 2)), labels)
+    assert np.array_equal(predictor(image[..., 0]), predictor(image[..., :1].repeat(3, 2)))
 
 
 def test_leaves_the_network_in_the_mode_it_was_in() -> None:

@@ -16,7 +16,8 @@ import segapp
 from segapp.base.classes import voc_palette
 from segapp.base.compose import read_config
 from segapp.base.errors import UserError
-from segapp.base.images import read_image, read_mask, write_image, write_mask
+from segapp.base.images import Decoding, read_image, write_image
+from segapp.base.masks import read_mask, write_mask
 from segapp.cli import run_tool
 from segapp.evaluation.config import EvalToolConfig
 from segapp.inference import geometry as scores_module
@@ -330,8 +331,10 @@ def test_protocols_that_differ_have_names_that_differ() -> None:
     )
     assert make(whole(65, [1, 0.5], flip=True)).protocol == shown[6], "the order says nothing"
     assert shown[6].endswith(", scales 0.5, 1 and the mirror image, JPEG decoder accurate, output stride 16, float32")
-    fast = Predictor(make(whole(65)).runtime, whole(65), "tensorflow")
+    fast = Predictor(make(whole(65)).runtime, whole(65), Decoding("tensorflow"))
     assert fast.protocol == shown[0].replace("accurate", "tensorflow")
+    twelve_bits = Predictor(make(whole(65)).runtime, whole(65), Decoding(white_level=4095))
+    assert twelve_bits.protocol == shown[0].replace("accurate", "accurate, white level 4095")
     halved = make(whole(65))
     runtime_of(halved).precision = "bfloat16"
     assert halved.protocol == shown[0].replace("float32", "bfloat16")

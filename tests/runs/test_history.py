@@ -89,3 +89,10 @@ def test_a_run_is_judged_by_the_metric_that_it_names(tmp_path: Path) -> None:
     lines[8] |= {"ema_top1": 0.95}
     run = read_run(make_run(tmp_path, lines, environment={"metric": "top1", "metric_title": "Top-1 accuracy"}))
     assert run.best == Best(0.95, 60, ema=True)
+
+
+@pytest.mark.parametrize("text", ["!!int ''", "!!bool x", "!!timestamp x", "[" * 3000])
+def test_a_damaged_config_is_none(text: str, tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    (folder / "config.yaml").write_text(text)
+    assert read_run(folder).best == Best(0.475, 40, ema=True)

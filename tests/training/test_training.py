@@ -16,7 +16,7 @@ from segapp.base.compose import read_config
 from segapp.base.config import save_config
 from segapp.base.distributed import ALONE
 from segapp.base.errors import UserError
-from segapp.base.images import write_mask
+from segapp.base.masks import write_mask
 from segapp.commands.resumable import read_resumable
 from segapp.data.loading.crops import training_batches
 from segapp.inference.preprocess import normalize
@@ -155,16 +155,19 @@ def test_mistakes_are_told_before_anything_is_written(tmp_path: Path, mistake: s
 
 
 @pytest.mark.slow
-def test_a_validation_set_of_nothing_but_void_has_no_miou(tmp_path: Path) -> None:
+def test_a_validation_set_of_nothing_but_void_has_no_miou_and_no_best(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     config = tiny(tmp_path / "data", "iterations=2", "validate_every=1")
     masks = config.data.dataset("val").masks
     assert masks is not None
     for mask in masks:
         write_mask(mask, np.full((64, 64), 255, np.uint8), voc_palette())
-    evaluation = train(config, tmp_path)
-    assert evaluation is not None
-    assert math.isnan(evaluation.scores.miou)
-    assert read_network_info(tmp_path / "best.safetensors").scores == {}
+    assert train(config, tmp_path) is None
+    assert "the val set holds only ignored pixels; there is nothing to score" in caplog.text
+    assert caplog.text.count("nothing is scored: shapes val has no pixel that counts; nothing is called best") == 2
+    assert not (tmp_path / "best.safetensors").exists()
+    assert run_info(tmp_path).scores == {}
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [record["miou"] for record in records if "miou" in record] == [None, None]
 

@@ -535,6 +535,29 @@ def test_kinds_of_tensors(
         assert torch.equal(read[name], tensor.to(read[name].dtype))
 
 
+def test_a_shape_that_claims_a_billion_classes(tmp_path: Path) -> None:
+    """A kilobyte, whose classes would all get names; nor is any file's inner damage more than a line."""
+    state = {"stem.0.conv.weight": torch.zeros(1), "head.fc.weight": torch.zeros(1, 1).expand(10**9, 2048)}
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(UserError, match="head.fc.weight is for 1000000000 classes; 100000 are the most"):
+        convert(tmp_path / "a.pth", NOTHING, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"), [(6, b"\xff\xff"), (8, b"\x01\x08"), (10, b"\x63")], ids=["version", "flags", "method"]
+)
+def test_damaged_directories_of_pickles(tmp_path: Path, place: int, value: bytes) -> None:
+    """zipfile says of some damage that it is not implemented, or no text."""
+    torch.save({"\u00e9": torch.zeros(1)}, tmp_path / "a.pth")
+    content = bytearray((tmp_path / "a.pth").read_bytes())
+    at = content.index(b"PK\x01\x02")
+    content[at + place : at + place + len(value)] = value
+    content[at + 46] = 0xFF  # in the name
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.pth: "):
+        convert(tmp_path / "a.pth", NOTHING, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("step", "iteration"),
     [

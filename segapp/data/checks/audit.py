@@ -5,8 +5,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from segapp.data.checks.findings import SEVERITIES, Finding, find, number_of
+from segapp.data.checks.finding import SEVERITIES, Finding, number_of
+from segapp.data.checks.findings import class_lists, find
 from segapp.data.checks.inspection import AuditedSet, inspect_set
+from segapp.data.class_lists import joined
 from segapp.data.dataset import Role, SegmentationDataset
 from segapp.data.loading.balance import class_weights
 from segapp.data.pairs import Unpaired
@@ -88,5 +90,7 @@ class Audit:
 
 def audit(train: SegmentationDataset, val: SegmentationDataset, unpaired: Iterable[Unpaired] = ()) -> Audit:
     """Decodes all of both sets, on all cores; `unpaired` tells of the files that are in neither."""
-    audited = inspect_set(train, "train"), inspect_set(val, "val")
-    return Audit(*audited, find(*audited, unpaired))
+    for_train, for_val = joined(train, val)
+    audited = inspect_set(for_train, "train"), inspect_set(for_val, "val")
+    findings = [*class_lists(train, val), *find(*audited, unpaired)]
+    return Audit(*audited, sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))

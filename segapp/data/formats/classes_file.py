@@ -1,6 +1,8 @@
 """Reads classes.yaml: the class names, what a mask's values or colours mean, and which class is background."""
 
+import reprlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +11,7 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError
 
 from segapp.base.classes import IGNORE_INDEX, background_of
-from segapp.base.config import Config
+from segapp.base.config import Config, parse_yaml
 from segapp.base.errors import UserError, first_twice
 from segapp.data.dataset import Array, Indexed
 from segapp.data.formats.label_readers import UNLISTED, ByColour, ByValue
@@ -141,10 +143,10 @@ class _Loader(yaml.SafeLoader):
 
 def _load(path: Path) -> Any:
     try:
-        return yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
+        return parse_yaml(path.read_text(encoding="utf-8-sig"), _Loader)
     except OSError as error:
         raise UserError(f"{path}: the class names cannot be read ({error.strerror}); a YAML list is needed") from None
-    except (yaml.YAMLError, ValueError):
+    except ValueError:
         raise UserError(f"{path}: not YAML; a list of class names is needed, the first one background") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
@@ -168,7 +170,16 @@ def _problem(error: ValidationError, kind: type[Config]) -> str:
         return f"{where} is no key here; there are {', '.join(sorted(kind.model_fields))}"
     if first["input"] is None:
         return f"{where} has no value; # begins a comment, and [] means none"
-    return f"{where}={first['input']}: {first['msg']}"
+    return f"{where}={_shown(first['input'])}: {first['msg']}"
+
+
+def _shown(given: Any) -> str:
+    """As much of a value as a line holds; aliases make lists without end of a few bytes."""
+    short = reprlib.Repr()
+    short.maxlevel = 2
+    with suppress(ValueError):  # of a number of thousands of digits
+        return given if isinstance(given, str) else short.repr(given)
+    return "a vast number"
 
 
 def _others(path: Path, others: str | None, names: tuple[str, ...]) -> int | None:

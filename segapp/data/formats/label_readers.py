@@ -3,8 +3,10 @@
 The classes' names and fields are part of the label scan's cache keys: see `SegmentationDataset.read_label`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -12,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from segapp.base.classes import IGNORE_INDEX
-from segapp.base.images import read_colours, read_mask
-from segapp.data.dataset import Array, UnlistedError
-from segapp.data.diagnosis import diagnose_colour, diagnose_values, is_lossy
+from segapp.base.masks import read_colours, read_mask
+from segapp.data.class_lists import Renumbered
+from segapp.data.dataset import Array, Indexed, UnlistedError
+from segapp.data.diagnosis import diagnose_colour, diagnose_values, lossy_format
 
 UNLISTED = 254
 """In look-up tables: what is neither a class's nor ignored. No class has this index where a table is used."""
@@ -44,7 +47,7 @@ class ByValue:
         unlisted = label == UNLISTED
         if unlisted.any():
             listed = {value for values in (*self.classes, self.ignore) for value in values}
-            cause = diagnose_values(np.unique(mask).tolist(), listed, lossy=is_lossy(path))
+            cause = diagnose_values(np.unique(mask).tolist(), listed, lossy=lossy_format(path))
             raise UnlistedError(f"{path}: value {mask[unlisted][0]} is neither a class's nor ignored; {cause}")
         return np.asarray(label, np.uint8)
 
@@ -72,6 +75,24 @@ class ByColour:
             cause = diagnose_colour(path, (red, green, blue), number, listed)
             raise UnlistedError(f"{path}: colour [{red}, {green}, {blue}] is neither a class's nor ignored; {cause}")
         return label
+
+
+NEAR = 32
+"""Values that are less apart than this, a lossy format may exchange."""
+
+
+def confuses_near_values(read_label: Callable[[Path], Array]) -> bool:
+    """Whether a value that a lossy format has changed by a little may be another class's.
+
+    Not where each class has a range of its own, as after a threshold, or where few values are listed, far apart: what
+    is changed is then of the same class, or not listed and told.
+    """
+    if isinstance(read_label, Renumbered):
+        return confuses_near_values(read_label.read_label)
+    if isinstance(read_label, ByValue):
+        alone = sorted(values[0] for values in (*read_label.classes, read_label.ignore) if len(values) == 1)
+        return any(above - below < NEAR for below, above in pairwise(alone))
+    return isinstance(read_label, Indexed)
 
 
 # The tables are no fields: a reader is sent to every worker, and its repr tells it from others.

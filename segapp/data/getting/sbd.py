@@ -9,8 +9,9 @@ import numpy as np
 from segapp.base.classes import VOC_CLASSES, voc_palette
 from segapp.base.errors import UserError, and_more
 from segapp.base.files import scratch_folder, write_text
-from segapp.base.images import image_size, write_mask
+from segapp.base.images import image_size
 from segapp.base.logs import progress_bar
+from segapp.base.masks import write_mask
 from segapp.data.dataset import Array, check_labels, check_size
 from segapp.data.getting.archive import Archive, discard_archive, get_archive, tell_room
 from segapp.data.getting.voc import LISTS, ids_of

@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 PICKLES = (".pth", ".pt", ".bin")
 SUFFIXES = (".safetensors", *PICKLES)
 
+MOST_CLASSES = 100_000
+"""ImageNet's largest set has 21,841. A damaged shape claims any number, and each class gets a name."""
+
 ENCODERS = [AlignedXceptionConfig(name=name, width=1.0) for name in ("xception41", "xception65", "xception71")]
 """Those whose networks and parameters have timm's names here."""
 PADDINGS: tuple[Padding, ...] = ("same", "valid")
@@ -67,8 +70,9 @@ def read(path: Path, metadata: WeightsMetadata, sha256: str | None = None) -> tu
     classifier = timm_name(found, f"{CLASSIFIER}weight")
     if classifier in weights:
         number = len(weights[classifier]) if weights[classifier].ndim else 0
-        if number < 2:
-            raise UserError(f"{path}: {classifier} is for {number} classes; 2 are the least")
+        if not 2 <= number <= MOST_CLASSES:
+            bound = "2 are the least" if number < 2 else f"{MOST_CLASSES} are the most"
+            raise UserError(f"{path}: {classifier} is for {number} classes; {bound}")
         classes = imagenet_classes() if number == IMAGENET_CLASSES else tuple(f"class {i}" for i in range(number))
         info = info.model_copy(update={"classes": classes})
         expected = _shapes(info)
@@ -121,7 +125,7 @@ def _unpickle(path: Path) -> Weights:
     try:
         with zipfile.ZipFile(path) as archive:
             folded = any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
-    except (zipfile.BadZipFile, OSError) as error:
+    except Exception as error:  # of many kinds for a damaged file, NotImplementedError among them
         raise UserError(f"{path}: no file of torch.save, or one of before 2020 ({error})") from None
     if folded:
         raise UserError(f"{path}: is compressed, which torch.save does not do; it may unfold to any size")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from segapp.base.classes import voc_palette
 from segapp.base.errors import UserError
-from segapp.base.images import read_mask, write_mask
+from segapp.base.masks import read_mask, write_mask
 from segapp.data.checks.scan import count_labels, scan_labels
 from segapp.data.dataset import SegmentationDataset
 from tests.data.checks.samples import CLASSES, Array, Pair, a_mask
@@ -100,7 +100,7 @@ def test_a_scan_is_cached_where_it_ever_was(pair: Pair) -> None:
     dataset = pair.dataset("train")
     assert dataset.masks is not None
     count_labels(dataset)
-    key = b"\0".join([b"2", b"Indexed()", *(str(path).encode() for path in (*dataset.images, *dataset.masks))])
+    key = b"\0".join([b"3", b"Indexed()", *(str(path).encode() for path in (*dataset.images, *dataset.masks))])
     (cache,) = (pair.root.parent / "cache" / "labels").iterdir()
     assert cache.name == f"{hashlib.sha256(key).hexdigest()[:20]}.npz"
 

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 from segapp.base.classes import voc_palette
 from segapp.base.errors import UserError
-from segapp.base.images import write_mask
+from segapp.base.masks import write_mask
 from segapp.base.paths import CONF
 from segapp.data.checks.scan import scan_labels
 from segapp.data.dataset import Indexed
@@ -29,6 +30,10 @@ def label(tmp_path: Path, classes: str, mask: Image.Image, name: str = "mask.png
     return read.tolist()  # type: ignore[no-any-return]
 
 
+LAUGHS = "{a: &a [x, x, x, x, x, x, x, x]" + "".join(
+    f", {name}: &{name} [{', '.join([f'*{before}'] * 8)}]" for before, name in pairwise("abcdefghijk")
+)
+"""A few hundred bytes, which written out are 8 ** 11 letters."""
 RED, GREEN, BLUE, BLACK, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0), (255, 255, 255)
 
 
@@ -168,6 +173,15 @@ def test_jpeg_masks_are_told(tmp_path: Path) -> None:
         ("{values: {ignore: 0, b: 1}, others: ignore}", "others: ignore could mean the class of that name"),
         ("{classes: [a, b], background: c}", "background: c is no class; say null, or the name of one$"),
         ("{classes: [a, b], background: 0}", "background=0: .*valid string"),
+        ("!!int ''", "not YAML"),
+        ("!!bool x", "not YAML"),
+        ("!!timestamp x", "not YAML"),
+        ("!!map [a]", "not YAML"),
+        ("[" * 3000, "not YAML"),
+        (f"{{classes: [a, b], ignore: 0x{'f' * 5000}}}", r"ignore\.0=.{1,80}: Input should be "),
+        (f"{{classes: [a, b], ignore: [[0x{'f' * 5000}]]}}", r"ignore\.0=.{1,80}: Input should be "),
+        (f"{LAUGHS}, classes: [a, b], ignore: *k}}", r"ignore.0=\[\[.*\.\.\.\]: "),
+        ('{classes: [a, b], "\\e[31m\\n": 1}', r"classes.yaml: \\x1b\[31m  ?is no key here"),
         (yaml.safe_dump({"values": {f"c{value}": value for value in range(255)}}), "255 classes; a plain list holds"),
     ],
 )

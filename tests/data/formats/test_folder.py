@@ -14,7 +14,7 @@ from PIL import Image
 from segapp.base.classes import ADE20K_CLASSES, CITYSCAPES_CLASSES, voc_palette
 from segapp.base.compose import read_config
 from segapp.base.errors import UserError
-from segapp.base.images import write_mask
+from segapp.base.masks import write_mask
 from segapp.data.checks.splits import check_apart
 from segapp.data.formats.folder import FolderConfig
 from segapp.training.config import TrainConfig

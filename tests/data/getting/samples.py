@@ -10,7 +10,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from segapp.base.classes import voc_palette
-from segapp.base.images import write_image, write_mask
+from segapp.base.images import write_image
+from segapp.base.masks import write_mask
 from segapp.data.getting import sbd, voc
 
 VOC_TRAIN, VOC_VAL = ["a", "b"], ["c", "d"]

@@ -10,7 +10,7 @@ from scipy.io import savemat
 
 from segapp.base.classes import voc_palette
 from segapp.base.errors import UserError
-from segapp.base.images import read_mask, write_mask
+from segapp.base.masks import read_mask, write_mask
 from segapp.data.getting import sbd, voc
 from tests.data.getting.samples import SIZE, TRAINAUG, label, make_sbd, make_voc, remove
 

@@ -12,7 +12,8 @@ import pytest
 from segapp.base.classes import VOC_CLASSES, voc_palette
 from segapp.base.compose import read_config
 from segapp.base.errors import UserError
-from segapp.base.images import write_image, write_mask
+from segapp.base.images import write_image
+from segapp.base.masks import write_mask
 from segapp.data.dataset import SegmentationDataset
 from segapp.data.formats.voc import voc_layout
 from segapp.data.loading.crops import TrainingStream, training_batches

@@ -78,7 +78,7 @@ class CocoConfig(DataOptions):
         name = f"{self.title or self.root.absolute().name} {role}"
         source = Source(name, images, annotations, self.classes, self.min_pixels)
         masks = draw_masks(source, self.root, on_unpaired)
-        classes, kept = read_index(masks)
+        classes, kept, fates = read_index(masks)
         if not kept:
             raise UserError(f"{annotations}: no image has {self.min_pixels} pixels of the classes (data.min_pixels)")
         on_unpaired(source.absent(kept))
@@ -88,4 +88,4 @@ class CocoConfig(DataOptions):
         name = fingerprinted(name, ids, image_files)
         packed_ids = PackedStrings(ids)
         mask_files = PackedPaths(masks, packed_ids, ".png")
-        return SegmentationDataset(name, classes, packed_ids, image_files, mask_files, background=0)
+        return SegmentationDataset(name, classes, packed_ids, image_files, mask_files, background=0, fates=fates)

@@ -5,7 +5,7 @@ import json
 import os
 import posixpath
 from array import array
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
@@ -40,8 +40,8 @@ class Picture(NamedTuple):
     regions: list[Region]
 
 
-def read_annotations(text: str, chosen: Chosen | None) -> tuple[tuple[str, ...], list[Picture]]:
-    """Class names, background first, and the images in the order of the JSON text.
+def read_annotations(text: str, chosen: Chosen | None) -> tuple[tuple[str, ...], list[Picture], dict[str, int]]:
+    """Class names, background first; the images in the text's order; how many annotations no class takes, by category.
 
     Raises:
         UserError: not COCO's format, or an id that leads nowhere; it is named.
@@ -70,7 +70,8 @@ def read_annotations(text: str, chosen: Chosen | None) -> tuple[tuple[str, ...],
         raise UserError(f"two images are named {first_twice(stems)}; each image needs its own name before the suffix")
 
     index_of_id = {id: index_of.get(name, 0) for id, name in zip(category_ids, names, strict=True)}
-    regions = _regions(document["annotations"], index_of_id, set(image_ids))
+    name_of = dict(zip(category_ids, names, strict=True))
+    regions, left_out = _regions(document["annotations"], index_of_id, set(image_ids))
     heights, widths = _column(document, "images", "height", int), _column(document, "images", "width", int)
     for id, height, width in zip(image_ids, heights, widths, strict=True):
         if height * width > MAX_PIXELS:
@@ -79,14 +80,18 @@ def read_annotations(text: str, chosen: Chosen | None) -> tuple[tuple[str, ...],
         Picture(id, file_name, height, width, regions.get(id, []))
         for id, file_name, height, width in zip(image_ids, file_names, heights, widths, strict=True)
     ]
-    return classes, pictures
+    return classes, pictures, {name_of[id]: number for id, number in left_out.items() if name_of[id] != BACKGROUND}
 
 
 def _regions(
     annotations: list[Any], class_of: dict[int | str, int], image_ids: set[int | str]
-) -> dict[int | str, list[Region]]:
-    """Those of classes, by their image's id; `class_of` gives a category's class, 0 where it has none."""
+) -> tuple[dict[int | str, list[Region]], Counter[int | str]]:
+    """Those of classes, by their image's id, and the number of the others, by category.
+
+    `class_of` gives a category's class, 0 where it has none.
+    """
     regions: dict[int | str, list[Region]] = defaultdict(list)
+    left_out: Counter[int | str] = Counter()
     outlined = False
     for position, entry in enumerate(annotations):
         id = entry.get("id", f"number {position}") if isinstance(entry, dict) else f"number {position}"
@@ -99,9 +104,11 @@ def _regions(
         if class_index:
             region = Region(id, class_index, bool(entry.get("iscrowd")), entry.get("segmentation", []))
             regions[entry["image_id"]].append(region)
+        else:
+            left_out[entry["category_id"]] += 1
     if annotations and not outlined:
         raise UserError("no annotation has a segmentation; boxes alone make no masks")
-    return regions
+    return regions, left_out
 
 
 _USED_KEYS = frozenset(
@@ -136,7 +143,10 @@ def _classes(names: list[str], chosen: Chosen | None) -> tuple[tuple[str, ...], 
             raise UserError("a category's name holds characters that cannot be shown")
         chosen = {name: (name,) for name in names if name != BACKGROUND}
         if len(set(names)) < len(names):
-            raise UserError(f"two categories are named {first_twice(names)}")
+            twice = first_twice(names)
+            raise UserError(
+                f"two categories are named {twice}; 'data.classes={{{twice}: {twice}, ...}}' takes both as one"
+            )
         if not 1 <= len(chosen) <= MAX_CLASSES:
             raise UserError(
                 f"{len(chosen)} categories; 1 to {MAX_CLASSES} are possible: choose some with data.classes"

@@ -10,25 +10,56 @@ from pycocotools import mask as rle_tools
 from segapp.base.classes import IGNORE_INDEX
 from segapp.base.errors import UserError
 from segapp.data.dataset import Array
+from segapp.data.fates import Fate
 from segapp.data.formats.coco.annotations import Region
 
+MOST_STEPS = 10_000_000
+"""Pixels along a polygon's outline, for each of which pycocotools takes some 50 bytes."""
 
-def draw(height: int, width: int, regions: Iterable[Region]) -> Array:
-    """The mask of one image, height x width, by the package's rules.
+
+def draw(height: int, width: int, regions: Iterable[Region]) -> tuple[Array, list[Fate]]:
+    """The mask of one image, height x width, by the package's rules, and what became of each region.
 
     Raises:
         UserError: a region is damaged; its id is named.
     """
     layers = []
-    for region in regions:
+    for place, region in enumerate(regions):
         code = _run_lengths(region, height, width)
-        layers.append((not region.is_crowd, -int(rle_tools.area(code)), region, code))
+        layers.append((not region.is_crowd, -int(rle_tools.area(code)), place, region, code))
     label = np.zeros((width, height), np.uint8)  # by columns, as COCO counts pixels
-    for _, _, region, code in sorted(layers, key=lambda layer: layer[:2]):
+    fates: list[Fate] = ["drawn"] * len(layers)
+    for _, negative_area, place, region, code in sorted(layers, key=lambda layer: layer[:2]):
+        fates[place] = _fate(region, -negative_area, height, width)
         np.copyto(
             label, IGNORE_INDEX if region.is_crowd else region.class_index, where=rle_tools.decode(code).T.view(bool)
         )
-    return np.ascontiguousarray(label.T)
+    if len({region.class_index for _, _, _, region, _ in layers}) > 1:
+        for _, _, place, region, code in layers:
+            if (
+                fates[place] == "drawn"
+                and not (label[rle_tools.decode(code).T.view(bool)] == region.class_index).any()
+            ):
+                fates[place] = "hidden"
+    return np.ascontiguousarray(label.T), fates
+
+
+def _fate(region: Region, area: int, height: int, width: int) -> Fate:
+    """Of a region of so many pixels, as far as others do not hide it."""
+    polygons = region.segmentation if isinstance(region.segmentation, list) else []
+    corners = np.concatenate([np.asarray(each).reshape(-1, 2) for each in polygons] or [np.zeros((0, 2))])
+    if len(corners) and max(height, width) > 2 and corners.min() >= 0 and corners.max() <= 1:
+        return "normalised"
+    if area:
+        return "crowd" if region.is_crowd else "drawn"
+    if not region.segmentation:
+        return "no_outline"
+    if not len(corners):
+        return "empty"
+    if max(map(len, polygons)) < 6:
+        return "few_points"
+    low, high = corners.min(0), corners.max(0)
+    return "outside" if (high <= 0).any() or (low >= (width, height)).any() else "empty"
 
 
 def _run_lengths(region: Region, height: int, width: int) -> dict[str, Any]:
@@ -58,6 +89,8 @@ def _run_lengths(region: Region, height: int, width: int) -> dict[str, Any]:
         corners = np.array(polygon).reshape(-1, 2)
         if not (np.abs(corners) <= 2 * max(height, width)).all():  # not-a-number too
             raise UserError(f"{what}: a polygon lies far outside its image of {width} x {height} pixels")
+        if np.abs(np.diff(corners, axis=0)).sum() > MOST_STEPS:
+            raise UserError(f"{what}: a polygon's outline is longer than {MOST_STEPS} pixels")
         if len(corners) >= 3:  # fewer enclose nothing, and pycocotools takes two for a box
             polygons.append(polygon)
     if not polygons:

@@ -11,6 +11,7 @@ import signal
 import tempfile
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -25,8 +26,10 @@ from segapp.base.classes import IGNORE_INDEX, voc_palette
 from segapp.base.devices import available_cores
 from segapp.base.errors import UserError, and_more
 from segapp.base.files import file_lock, sha256, write_json
-from segapp.base.images import image_size, write_mask
+from segapp.base.images import image_size
 from segapp.base.logs import progress_bar
+from segapp.base.masks import write_mask
+from segapp.data.fates import Fate, Fates
 from segapp.data.formats.coco.annotations import Chosen, Picture, read_annotations, stem_of
 from segapp.data.formats.coco.drawing import draw
 from segapp.data.pairs import OnUnpaired, Unpaired, not_there
@@ -36,7 +39,7 @@ log = logging.getLogger(__name__)
 VERSION = 1
 """Of the masks: raise it when the package's rules give other pixels."""
 INDEX = "index.json"
-"""Beside the masks, and written last: the class names, and the images kept."""
+"""Beside the masks, and written last: the class names, the images kept, and what became of the annotations."""
 IMAGES_AT_ONCE = 32
 """Handed to a drawing process in one go."""
 
@@ -116,7 +119,7 @@ def _draw_all(source: Source, content_hash: str, folder: Path, on_unpaired: OnUn
     name, annotations = source.name, source.annotations
     log.info("%s: drawing its masks, once, into %s (%s is read first)", name, folder.parent, annotations.name)
     try:
-        classes, pictures = read_annotations(_text_of(annotations, content_hash), source.classes)
+        classes, pictures, left_out = read_annotations(_text_of(annotations, content_hash), source.classes)
     except UserError as error:
         raise UserError(f"{annotations}: {error}") from None
     on_unpaired(source.absent([picture.file_name for picture in pictures]))
@@ -125,16 +128,24 @@ def _draw_all(source: Source, content_hash: str, folder: Path, on_unpaired: OnUn
     work = _Work(source, folder)
     processes = max(1, min(available_cores(), len(pictures) // IMAGES_AT_ONCE))
     kept = []
+    counted: Counter[tuple[str, Fate]] = Counter()
     with (
         ProcessPoolExecutor(processes, initializer=_end_with_parent) as pool,
         progress_bar(len(pictures), f"drawing masks of {name}", "image", leave=False) as bar,
     ):
-        for picture, is_kept in zip(pictures, pool.map(work, pictures, chunksize=IMAGES_AT_ONCE), strict=True):
-            if is_kept:
+        for picture, fates in zip(pictures, pool.map(work, pictures, chunksize=IMAGES_AT_ONCE), strict=True):
+            if fates is not None:
                 kept.append(picture.file_name)
+            not_kept: list[Fate] = ["not_kept"] * len(picture.regions)
+            for region, fate in zip(picture.regions, not_kept if fates is None else fates, strict=True):
+                counted[classes[region.class_index], fate] += 1
             bar.update()
+    counted.update({(category, "left_out"): number for category, number in left_out.items()})
+    all_fates = Fates.of(counted)
     log.info("%s: %d of %d images kept", name, len(kept), len(pictures))
-    write_json(folder / INDEX, {"classes": classes, "images": kept})
+    for line in all_fates.lines():
+        log.warning("%s: %s", name, line)
+    write_json(folder / INDEX, {"classes": classes, "images": kept, "annotations": all_fates.counts})
 
 
 def _text_of(annotations: Path, content_hash: str) -> str:
@@ -149,12 +160,12 @@ def _text_of(annotations: Path, content_hash: str) -> str:
 
 @dataclass(frozen=True)
 class _Work:
-    """Draws one picture's mask, in a process of its own; False if it has too few pixels to be kept."""
+    """Draws one picture's mask, in a process of its own; None if it has too few pixels to be kept."""
 
     source: Source
     masks: Path
 
-    def __call__(self, picture: Picture) -> bool:
+    def __call__(self, picture: Picture) -> list[Fate] | None:
         image, annotations = self.source.images / picture.file_name, self.source.annotations
         there = image.exists()  # or told already; the label scan compares the sizes once it is
         height, width = image_size(image) if there else (picture.height, picture.width)
@@ -164,13 +175,13 @@ class _Work:
                 f"but image {picture.id} of {annotations} is {picture.width} x {picture.height}"
             )
         try:
-            label = draw(height, width, picture.regions)
+            label, fates = draw(height, width, picture.regions)
         except UserError as error:
             raise UserError(f"{annotations}: {error}") from None
         if np.count_nonzero((label != 0) & (label != IGNORE_INDEX)) < self.source.min_pixels:
-            return False
+            return None
         write_mask(self.masks / f"{stem_of(picture.file_name)}.png", label, voc_palette())
-        return True
+        return fates
 
 
 def _end_with_parent() -> None:
@@ -187,15 +198,18 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def read_index(masks: Path) -> tuple[tuple[str, ...], list[str]]:
-    """The class names, and the file names of the images whose masks are in the folder.
+def read_index(masks: Path) -> tuple[tuple[str, ...], list[str], Fates | None]:
+    """The class names, the file names of the images whose masks are in the folder, and what became of annotations.
+
+    None for the last where they were not counted yet: in folders of segapp up to 0.2.
 
     Raises:
         UserError: the index is damaged.
     """
     try:
         index = json.loads((masks / INDEX).read_text(encoding="utf-8"))
-        return tuple(index["classes"]), index["images"]
+        fates = Fates(index["annotations"]) if "annotations" in index else None
+        return tuple(index["classes"]), index["images"], fates
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{masks / INDEX}: damaged; delete the folder {masks}, and it is made again") from None
 

@@ -14,8 +14,9 @@ import numpy as np
 from pydantic import Field
 
 from segapp.base.classes import voc_palette
-from segapp.base.images import write_image, write_mask
+from segapp.base.images import write_image
 from segapp.base.logs import progress_bar
+from segapp.base.masks import write_mask
 from segapp.data.dataset import Role, SegmentationDataset
 from segapp.data.formats.shapes.scene import draw_scene
 from segapp.data.formats.voc import voc_layout

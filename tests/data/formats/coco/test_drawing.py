@@ -1,12 +1,15 @@
 """COCO's regions to masks: against arrays written out by hand, and against pycocotools' own code."""
 
+from array import array
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pycocotools import mask as pycocotools_mask
 
-from segapp.data.formats.coco.drawing import decode_runs
+from segapp.base.errors import UserError
+from segapp.data.formats.coco.annotations import Region
+from segapp.data.formats.coco.drawing import decode_runs, draw
 from tests.data.formats.coco.samples import HEIGHT, WIDTH, box, labels, region
 
 
@@ -95,3 +98,10 @@ def test_polygons_that_enclose_nothing(tmp_path: Path) -> None:
     assert labels(tmp_path / "1", region(1, [[0, 0, 5, 5], box(0, 0, 1, 1)]))[0] == [1, 0, 0, 0, 0, 0, 0, 0]
     assert not np.any(labels(tmp_path / "2", region(1, [[0, 0, 5, 5]])))
     assert not np.any(labels(tmp_path / "3"))
+
+
+def test_an_outline_without_end_is_refused() -> None:
+    """Back and forth 100,000 times is a megabyte of text, of which pycocotools makes gigabytes."""
+    polygon = array("d", [0, 0, 500, 0, 500, 400, 0, 400] * 50_000)
+    with pytest.raises(UserError, match="annotation 3: a polygon's outline is longer than 10000000 pixels"):
+        draw(400, 500, [Region(3, 1, False, [polygon])])

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from segapp.base.errors import UserError
-from segapp.base.images import write_mask
+from segapp.base.masks import write_mask
 from segapp.data.formats.coco.masks import Source, hash_of
 from tests.data.formats.coco.samples import HEIGHT, WIDTH, box, content, make, masks, mine, region
 

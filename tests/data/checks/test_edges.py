@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from segapp.data.checks.inspection import has_mixed_edges
+from segapp.data.checks.edges import has_mixed_edges
 from tests.data.checks.samples import HEIGHT, WIDTH, Array, Pair
 
 
