@@ -104,3 +104,14 @@ def test_strict_both_ways(name: str, tmp_path: Path) -> None:
         save_file(damaged, tmp_path / "a.safetensors")
         with pytest.raises(UserError, match=message):
             convert(tmp_path / "a.safetensors", NOTHING, tmp_path)
+
+
+def test_a_file_of_another_network_is_told_in_a_line(tmp_path: Path) -> None:
+    for state, message in (
+        ({"a": torch.zeros(1)}, "none of their tensors, nor legacy_xception's or inception_v3's$"),
+        # A ResNet's stem has the names of legacy_xception's.
+        ({"conv1.weight": torch.zeros(64, 3, 7, 7), "layer1.0.conv1.weight": torch.zeros(1)}, "no xception of timm's"),
+    ):
+        save_file(state, tmp_path / "a.safetensors")
+        with pytest.raises(UserError, match=message):
+            convert(tmp_path / "a.safetensors", NOTHING, tmp_path)

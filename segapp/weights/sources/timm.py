@@ -58,7 +58,11 @@ def read(path: Path, metadata: WeightsMetadata, sha256: str | None = None) -> tu
         UserError: the first tensor that is missing, unused or misshapen is named.
     """
     weights = _unpickle(path) if path.suffix in PICKLES else _safetensors(path)
-    info, expected = min(map(_described, KNOWN), key=lambda each: len(each[1].keys() ^ weights.keys()))
+    # Most names in common, and the fewest that are not.
+    info, expected = min(
+        map(_described, KNOWN),
+        key=lambda each: (-len(each[1].keys() & weights.keys()), len(each[1].keys() ^ weights.keys())),
+    )
     found = info.network.encoder.name
     if not expected.keys() & weights.keys():
         raise UserError(
