@@ -39,6 +39,10 @@ ADE20K_CLASSES = (
 """The 150 of the scene parsing benchmark; index 0 is what they leave over, which is not trained on."""
 
 
+BACKGROUND = "background"
+"""What the class is called that is left where nothing else is."""
+
+
 def background_of(classes: Sequence[str]) -> int | None:
     """The class that pictures leave uncoloured where nothing else is said: one named background, None without one."""
     names = [name.lower() for name in classes]

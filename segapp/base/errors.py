@@ -38,6 +38,13 @@ def and_more(count: int) -> str:
     return f" (and {count - 1} more)" if count > 1 else ""
 
 
+def number_of(count: int, noun: str) -> str:
+    """1 and "class" to "1 class", 2 to "2 classes"."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
 def first_twice(values: Iterable[T]) -> T:
     """The first value that has come before; there must be one."""
     seen: set[T] = set()

@@ -1,5 +1,6 @@
 """Files written whole or not at all."""
 
+import codecs
 import hashlib
 import json
 import logging
@@ -33,6 +34,20 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def decode_text(content: bytes) -> str:
+    """The text of a file, which may begin with UTF-8's mark.
+
+    Raises:
+        UserError: it is none; the message ends a sentence, and names UTF-16, which Windows calls Unicode.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        what = "but UTF-16; save it as UTF-8" if is_utf16 else "which is needed"
+        raise UserError(f"no text file in UTF-8, {what}") from None
 
 
 @contextmanager

@@ -210,6 +210,19 @@ def brightest(path: Path, max_pixels: int = MAX_PIXELS) -> int:
         return int(deep.max(initial=0))
 
 
+DIM = 0.25
+"""Share of the white level: an image whose brightest value lies below is nearly black to a network."""
+
+
+def is_dim(path: Path, white_level: int = WHITE) -> bool:
+    """Whether a deep image uses so little of its range; of others, without decoding them, no.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    return read_header(path, 2 * MAX_PIXELS).is_deep and brightest(path, 2 * MAX_PIXELS) < DIM * white_level
+
+
 def _rgb(path: Path | None, image: Image.Image, white_level: int) -> Array:
     deep = _deep_pixels(path, image)
     orientation = orientation_of(image)

@@ -1,16 +1,20 @@
 """What a user names on the command line: images and runs, by files, folders, globs."""
 
 import glob
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from segapp.base.config import as_typed
-from segapp.base.errors import UserError
+from segapp.base.errors import UserError, number_of
 from segapp.base.images import IMAGE_SUFFIXES
 from segapp.base.paths import runs_folder
-from segapp.data.pairs import is_picture, names_below
+from segapp.data.pairs import COMPANIONS, is_picture, names_below
 from segapp.runs.layout import METRICS, is_training_run
 from segapp.weights.find import LATEST
+
+log = logging.getLogger(__name__)
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -37,10 +41,13 @@ def find_images(arguments: Sequence[str]) -> list[Path]:
     if not arguments:
         raise UserError("no image is named; python tools/predict.py img.jpg [more files, folders or globs]")
     images: dict[Path, None] = {}
+    unread: Counter[str] = Counter()
     for argument in arguments:
         path = _typed(argument)
         if path.is_dir():
-            files = sorted(path / name for name in names_below(path) if is_picture(name))
+            names = names_below(path)
+            files = sorted(path / name for name in names if is_picture(name))
+            unread.update(Path(name).suffix.lower() for name in names if not is_picture(name))
         elif path.exists():
             files = [path]
         else:
@@ -50,6 +57,12 @@ def find_images(arguments: Sequence[str]) -> list[Path]:
         if not files:
             raise UserError(f"{argument}: no images in this folder ({', '.join(sorted(IMAGE_SUFFIXES))})")
         images.update(dict.fromkeys(files))
+    others = {kind: number for kind, number in sorted(unread.items()) if kind not in COMPANIONS}
+    if others:
+        told = ", ".join(f"{number} {kind}" for kind, number in others.items())
+        log.warning(
+            "%s not read: the ending is that of no picture (%s)", number_of(sum(others.values()), "file"), told
+        )
     return list(images)
 
 

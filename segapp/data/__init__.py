@@ -7,7 +7,7 @@ Imports within this folder run downwards, which import-linter holds:
     getting                                  downloads of public data sets
     class_lists                              two lists of class names, matched by name
     options, pairs, dataset                  what every data set has: its keys, its files' names, its samples
-    diagnosis, fates, fingerprint, packed_strings      these know nothing of data sets
+    the others                               these know nothing of data sets
 """
 
 from typing import Annotated

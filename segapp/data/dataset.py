@@ -87,7 +87,12 @@ class MaskSizeError(UserError):
 
 
 class UnlistedError(UserError):
-    """A mask holds a value or a colour that the file of classes does not name."""
+    """A mask holds a value or a colour that the file of classes does not name; `cause` is the likely reason."""
+
+    def __init__(self, problem: str, cause: str) -> None:
+        super().__init__(f"{problem}; {cause}")
+        self.problem = problem
+        self.cause = cause
 
 
 def check_size(mask: Path, size: tuple[int, ...], image_size: tuple[int, ...]) -> None:

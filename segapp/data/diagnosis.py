@@ -23,13 +23,19 @@ def lossy_format(mask: Path) -> str:
 
 
 def diagnose_values(
-    values: Collection[int], listed: Collection[int], *, lossy: str = "", blurred: bool = False
+    values: Collection[int],
+    listed: Collection[int],
+    *,
+    number: int | None = None,
+    lossy: str = "",
+    blurred: bool = False,
 ) -> str:
     """The likely reason why masks hold label values that are not `listed`, and what to do.
 
     Args:
         values: every value of the mask, or of all masks with such values.
         listed: the values of classes and of ignored pixels.
+        number: of classes, where the file of classes names their values.
         lossy: the format of most of these masks if it changes values. blurred: most of them have mixed edges.
     """
     present = {*values} - ({IGNORE_INDEX} & {*listed})
@@ -41,11 +47,19 @@ def diagnose_values(
         return f"{lossy} changes values: save masks as PNG"
     if blurred:
         return f"they lie between the labels, at the edges: {BLURRED}"
+    if number is not None and number <= top and len(objects) > 1 and present - {IGNORE_INDEX} <= {*range(number)}:
+        return (
+            f"they look like class indices, 0 to {number - 1} and {IGNORE_INDEX} for ignored pixels (Cityscapes' "
+            "labelTrainIds?), where classes.yaml names other values: take the masks that it means (data.mask_ending), "
+            "or a plain list of class names"
+        )
     if wrong == {0}:
         return "0 often means not labelled: name it as a class, or in ignore"
     if objects in ([1], [IGNORE_INDEX]) or (0 in present and len(objects) == 1 and wrong != {top + 1}):
         (value,) = objects
         return f"0 and {value}, a binary mask? classes.yaml can say so: values: {{background: 0, NAME: {value}}}"
+    if wrong == {IGNORE_INDEX}:
+        return f"{IGNORE_INDEX} often means not labelled: name it in ignore"
     if wrong == {top + 1}:
         return (
             f"off by one? values that count from 1 need 1 subtracted (but not from {IGNORE_INDEX}); "

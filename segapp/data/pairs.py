@@ -1,16 +1,21 @@
 """Pairs images with their masks: by their names, and by lists as people have them."""
 
-import codecs
+import logging
 import os
 import posixpath
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
-from segapp.base.errors import UserError, and_more
+from segapp.base.errors import UserError, and_more, number_of
+from segapp.base.files import decode_text
 from segapp.base.images import IMAGE_SUFFIXES
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -18,10 +23,10 @@ class Unpaired:
     """A file, or a line of a list, that gives no image with its mask.
 
     kind: "absent_image": a list names it, and it is not there; "twin": another file has the same id;
-        "mask_without_image": nothing uses it.
+        "mask_without_image": nothing uses it; "unread": files of an ending that is none of a picture's.
     """
 
-    kind: Literal["absent_image", "image_without_mask", "twin", "mask_without_image"]
+    kind: Literal["absent_image", "image_without_mask", "twin", "mask_without_image", "unread"]
     file: str
     why: str
 
@@ -31,32 +36,57 @@ OnUnpaired = Callable[[Sequence[Unpaired]], None]
 
 
 def refuse(unpaired: Sequence[Unpaired]) -> None:
-    """Raises:
-    UserError: there are some, other than masks that nothing uses; the first one and their number are named.
+    """Says which endings are not read.
+
+    Raises:
+        UserError: there are some, other than these and masks that nothing uses; the first one and their number are
+            named.
     """
-    needed = [each for each in unpaired if each.kind != "mask_without_image"]
+    for each in unpaired:
+        if each.kind == "unread":
+            _warn_once(f"{each.file}: {each.why}")
+    needed = [each for each in unpaired if each.kind not in ("mask_without_image", "unread")]
     if needed:
         every = "; tools/prepare_data.py check lists them all" if len(needed) > 1 else ""
         raise UserError(f"{needed[0].file}{and_more(len(needed))}: {needed[0].why}{every}")
+
+
+@lru_cache
+def _warn_once(line: str) -> None:
+    log.warning(line)
+
+
+COMPANIONS = frozenset({"", ".csv", ".db", ".html", ".ini", ".json", ".md", ".txt", ".xml", ".yaml", ".yml"})
+"""Endings of what lies beside pictures and is none."""
 
 
 @dataclass(frozen=True)
 class Files:
     """Pictures below a folder: their paths inside `root` by id.
 
-    The id is the path inside the folder without suffix and `ending`. `twins`: files whose id another has, left out.
+    The id is the path inside the folder without suffix and `ending`, in Unicode's composed form (NFC): macOS writes
+    names in the other one. `left_out`: files whose id another has, and endings that are not read.
     """
 
     root: Path
     folder: str
     ending: str
     paths: dict[str, str]
-    twins: list[Unpaired]
+    left_out: list[Unpaired]
 
     def id_of(self, name: str) -> str | None:
-        """Of a file that is named by its id, or by its path: inside the folder, inside `root`, or absolute."""
-        id = self._find(name)
-        return self._find(self._inside(name)) if id is None else id
+        """Of a file that is named by its id, or by its path: inside the folder, inside `root`, or absolute.
+
+        In either of Unicode's forms, and with Windows' backslashes.
+        """
+        name = composed(name)
+        for path in (name, name.replace("\\", "/")):
+            id = self._find(path)
+            if id is None:
+                id = self._find(self._inside(path))
+            if id is not None:
+                return id
+        return None
 
     def _find(self, name: str) -> str | None:
         if name in self.paths:
@@ -102,20 +132,33 @@ def find_files(root: Path, folder: str, *, ending: str = "", not_ending: str = "
     if star:
         folders = {f"{path.name}/": f"{before}{path.name}{after}" for path in (root / before).glob("[!.]*")}
     paths: dict[str, str] = {}
-    twins: list[Unpaired] = []
+    left_out: list[Unpaired] = []
+    unread: Counter[str] = Counter()
     for prefix, inside in folders.items():
         for name in names_below(root / inside) if (root / inside).is_dir() else ():
             stem = name.rpartition(".")[0]
             fits = is_picture(name) if suffix is None else name.endswith(suffix)
+            if not fits:
+                unread[posixpath.splitext(name)[1].lower()] += 1
             if not fits or not stem.endswith(ending) or (not_ending and stem.endswith(not_ending)):
                 continue
-            id = prefix + stem.removesuffix(ending)
+            id = composed(prefix + stem.removesuffix(ending))
             path = name if inside == "." else f"{inside}/{name}"
             if id in paths:
                 path, twin = sorted((path, paths[id]))
-                twins.append(Unpaired("twin", str(root / twin), f"{path} has the same stem; each needs its own"))
+                left_out.append(Unpaired("twin", str(root / twin), f"{path} has the same stem; each needs its own"))
             paths[id] = path
-    return Files(root, folder, ending, paths, twins)
+    for kind, number in sorted(unread.items()):
+        if kind not in COMPANIONS and (suffix is None or is_picture(suffix)):
+            read = "that of a picture" if suffix is None else suffix
+            why = f"{number_of(number, 'file')} not read: the ending is not {read}"
+            left_out.append(Unpaired("unread", str(root / folder / f"*{kind}"), why))
+    return Files(root, folder, ending, paths, left_out)
+
+
+def composed(name: str) -> str:
+    """In Unicode's composed form (NFC), in which most systems write names."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def names_below(folder: Path) -> list[str]:
@@ -145,15 +188,29 @@ def is_picture(name: str) -> bool:
 
 
 def not_there(folder: Path, names: Iterable[str]) -> list[str]:
-    """Those of the paths inside `folder` that are missing. On strings, and by listing: a million take a second."""
+    """Those of the paths inside `folder` that are missing."""
     names = list(names)
-    present = {
+    present = _beside(folder, names)
+    return [name for name in names if name not in present]
+
+
+def as_on_disk(folder: Path, names: Sequence[str]) -> list[str]:
+    """The paths inside `folder` in the form of Unicode in which they are there; the missing ones as they are."""
+    if all(name.isascii() for name in names):
+        return list(names)
+    present = _beside(folder, names)
+    by_form = {composed(name): name for name in present if not name.isascii()}
+    return [name if name in present else by_form.get(composed(name), name) for name in names]
+
+
+def _beside(folder: Path, names: Iterable[str]) -> set[str]:
+    """All paths in the folders of these. On strings, and by listing: a million take a second."""
+    return {
         posixpath.join(inner, entry.name)
         for inner in {name.rpartition("/")[0] for name in names}
         if (folder / inner).is_dir()
         for entry in os.scandir(folder / inner)
     }
-    return [name for name in names if name not in present]
 
 
 def without_mask(ids: Sequence[str], images: Files, masks: Files) -> list[Unpaired]:
@@ -173,14 +230,11 @@ def read_lines(path: Path) -> list[str]:
         UserError: missing, no text, or empty.
     """
     try:
-        content = path.read_bytes()
-        text = content.decode("utf-8-sig")
+        text = decode_text(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: the list of images cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # Windows' "Unicode"
-        what = "but UTF-16; save it as UTF-8" if is_utf16 else "which is needed"
-        raise UserError(f"{path}: the list of images is no text file in UTF-8, {what}") from None
+    except UserError as error:
+        raise UserError(f"{path}: the list of images is {error}") from None
     lines = [line.strip() for line in text.splitlines()]
     if not any(lines):
         raise UserError(f"{path}: the list is empty; one image a line is expected")
@@ -198,6 +252,7 @@ def read_list(path: Path, images: Files, masks: Files) -> tuple[list[str], list[
     for number, line in enumerate(read_lines(path), 1):
         if not line:
             continue
+        line = composed(line)
         id, mask = (line, None) if line in images.paths else _image_and_mask(line, images)
         if id is None:
             why = f"no such image in {images.root / images.folder}, but {path}, line {number}, lists it"

@@ -8,6 +8,7 @@ import torch
 from segapp.base.errors import UserError
 from segapp.base.masks import read_mask
 from segapp.data.dataset import check_labels, check_size
+from segapp.data.pairs import as_on_disk
 from segapp.evaluation.config import EvalConfig
 from segapp.evaluation.confusion import ConfusionMatrix, Labels, Scores
 from segapp.evaluation.evaluate import Evaluation
@@ -56,8 +57,8 @@ class LabelFolder:
         return Evaluation(str(self.folder), scores, self.scored, problems, protocol, examples=[])
 
     def _read(self, stem: str, size: tuple[int, ...]) -> Labels:
-        candidates = [self.folder / f"{stem}{suffix}" for suffix in SUFFIXES]
-        path = next((candidate for candidate in candidates if candidate.is_file()), None)
+        candidates = as_on_disk(self.folder, [f"{stem}{suffix}" for suffix in SUFFIXES])
+        path = next((self.folder / name for name in candidates if (self.folder / name).is_file()), None)
         if path is None:
             raise UserError(f"{self.folder / stem}.png: no label of this image")
         truth = read_mask(path)

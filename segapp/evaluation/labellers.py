@@ -8,6 +8,7 @@ import torch
 from segapp.base.errors import UserError
 from segapp.base.masks import read_mask
 from segapp.data.dataset import Sample, check_size
+from segapp.data.pairs import as_on_disk
 from segapp.inference.prediction import Prediction
 from segapp.inference.predictor import Predictor
 from segapp.inference.test_time_augmentation import TestTimeAugmentation
@@ -32,7 +33,8 @@ def by_saved_masks(folder: Path, num_classes: int) -> Labeller:
     """Masks ID.png of class indices, at the images' own sizes; on the CPU."""
 
     def label(samples: Sequence[Sample]) -> list[Prediction | UserError]:
-        return [read(folder / f"{sample.id}.png", sample) for sample in samples]
+        names = as_on_disk(folder, [f"{sample.id}.png" for sample in samples])
+        return [read(folder / name, sample) for name, sample in zip(names, samples, strict=True)]
 
     def read(path: Path, sample: Sample) -> Prediction | UserError:
         try:

@@ -1,5 +1,6 @@
 """From an image as people have it to what a network is given."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from segapp.base.devices import to_device
-from segapp.base.images import AS_USUAL, Decoding, as_rgb, read_image
+from segapp.base.images import AS_USUAL, Decoding, as_rgb, is_dim, read_image
 from segapp.inference.geometry import Size
 from segapp.models.encoders.interface import Normalization
+
+log = logging.getLogger(__name__)
 
 Array = npt.NDArray[np.uint8]
 
@@ -65,5 +68,7 @@ def as_pixels(image: npt.NDArray[Any] | Image.Image | str | Path, decoding: Deco
         UserError: a file that cannot be read, or an array that is no picture.
     """
     if isinstance(image, str | Path):
+        if is_dim(Path(image), decoding.white_level):
+            log.warning("%s: nearly black, for 16 bits; white_level says which value is white", image)
         return read_image(Path(image), decoding=decoding)
     return as_rgb(image, decoding.white_level)

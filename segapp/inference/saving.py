@@ -1,6 +1,7 @@
 """Labels image files and saves what is asked for of each: masks, overlays, probabilities, JSON."""
 
 import errno
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ from pycocotools import mask as coco_mask
 
 from segapp.base.classes import voc_palette
 from segapp.base.drawing import overlay
-from segapp.base.errors import UserError
+from segapp.base.errors import UserError, number_of
 from segapp.base.files import atomic_write, write_json
-from segapp.base.images import read_image, write_image
+from segapp.base.images import TooManyPixelsError, is_dim, read_image, write_image
 from segapp.base.logs import progress_bar
 from segapp.base.masks import write_mask
 from segapp.inference.predictor import Predictor
 from segapp.runtimes.interface import RuntimeSpec
+
+log = logging.getLogger(__name__)
 
 Array = npt.NDArray[np.uint8]
 
@@ -46,6 +49,7 @@ def label_files(
         How many images were saved, and a line for each that could not be read, saved or scored.
     """
     saved, problems = 0, []
+    dim: list[Path] = []
     with progress_bar(len(images), "predicting", "image") as progress:
         for path, name in zip(images, output_names(images), strict=True):
             try:
@@ -56,6 +60,10 @@ def label_files(
                 saved += 1
                 if score is not None:
                     score(path, labels)
+                if is_dim(path, predictor.decoding.white_level):
+                    dim.append(path)
+            except TooManyPixelsError as error:
+                problems.append(f"{error}, or raise max_pixels")
             except UserError as error:
                 problems.append(str(error))
             except OSError as error:
@@ -63,6 +71,9 @@ def label_files(
                     raise  # a full or a failing disk would fail for every image
                 problems.append(f"{path}: its results cannot be written ({error.strerror or error})")
             progress.update()
+    if dim:
+        told = number_of(len(dim), "image")
+        log.warning("%s of 16 bits nearly black, first %s; white_level says which value is white", told, dim[0])
     return saved, problems
 
 

@@ -15,6 +15,7 @@ from segapp.runs.layout import BEST
 from segapp.weights.checkpoint import read_info
 from segapp.weights.sources.common import WeightsMetadata
 from segapp.weights.sources.convert import ARCHIVES, convert, own_file, write_converted
+from segapp.weights.sources.timm import is_torch_file
 from segapp.weights.zoo import ZOO, ZooEntry
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,11 @@ def find_weights(name: str, *, offline: bool = False) -> Path:
         if inside is None:
             raise UserError(f"{path}: no {BEST} in this folder, and no checkpoint of a run")
         return inside
+    if is_torch_file(path):
+        raise UserError(
+            f"{path} is a file of torch.save, which may run code: "
+            f"tools/import_weights.py {path} output=NAME.safetensors converts one of timm's"
+        )
     if path.name.endswith(ARCHIVES) and path.is_file():
         raise UserError(f"{path} is an archive: tools/import_weights.py {path} output=NAME.safetensors converts it")
     if not path.is_file():

@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from segapp.data.checks.finding import SEVERITIES, Finding, number_of
+from segapp.base.errors import number_of
+from segapp.data.checks.finding import SEVERITIES, Finding
 from segapp.data.checks.findings import class_lists, find
 from segapp.data.checks.inspection import AuditedSet, inspect_set
 from segapp.data.class_lists import joined

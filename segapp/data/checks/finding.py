@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from segapp.base.errors import number_of
 from segapp.data.checks.labels import ScannedSet
 from segapp.data.dataset import Role
 
@@ -35,13 +36,6 @@ class Finding:
         """All of it, with the first of the files, in one line."""
         first = f", first {self.files[0]}" if self.files else ""
         return f"{self.title}{first}; {self.advice[0].lower()}{self.advice[1:].rstrip('.')}"
-
-
-def number_of(count: int, noun: str) -> str:
-    """1 and "class" to "1 class", 2 to "2 classes"."""
-    if count == 1:
-        return f"1 {noun}"
-    return f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
 def counted(count: int, title: str) -> str:

@@ -47,6 +47,11 @@ UNPAIRED: dict[str, tuple[Severity, str, str]] = {
         "mask without image",
         "Nothing uses them: are images missing, or named otherwise?",
     ),
+    "unread": (
+        "warning",
+        "ending without a reader",
+        "Save these files as PNG, JPEG or another format that Pillow reads, if they are wanted.",
+    ),
 }
 """By the kind of what is unpaired: severity, title and advice."""
 
@@ -96,18 +101,21 @@ def _unpaired(unpaired: Iterable[Unpaired]) -> Iterator[Finding]:
 
 def _broken_files(sets: Sequence[AuditedSet]) -> Iterator[Finding]:
     images = [(each, index, line) for each in sets for index, line in sorted(each.broken.items())]
-    masks, others, unlisted = [], [], []
+    masks, others, unlisted, causes = [], [], [], Counter[str]()
     for each, index, error in _scan_errors(sets):
         if isinstance(error, NotIndexedError):
             others.append((each, index, str(error)))
         elif isinstance(error, UnlistedError):
-            unlisted.append((each, index, str(error)))
+            unlisted.append((each, index, error.problem))
+            causes[error.cause] += 1
         elif not isinstance(error, MaskSizeError):
             masks.append((each, index, str(error)))
     advice = "Get these files again, or take their ids out of the lists."
     yield from on_files("error", "unreadable_images", "image that cannot be read", advice, images, show=False)
     yield from on_files("error", "unreadable_masks", "mask that cannot be read", advice, masks, show=False)
-    title, advice = "mask with what classes.yaml does not list", sentence(LIST_THEM)
+    title = "mask with what classes.yaml does not list"
+    cause = max(causes, key=causes.__getitem__, default=LIST_THEM)
+    advice = sentence(cause if LIST_THEM in cause or "save" in cause else f"{cause}; or {LIST_THEM}")
     yield from on_files("error", "unlisted", title, advice, unlisted, show=False)
     advice = "Save the masks with one channel whose values are class indices, or list their colours in classes.yaml."
     yield from on_files("error", "not_indices", "mask without class indices", advice, others, show=False)

@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from segapp.base.classes import IGNORE_INDEX
-from segapp.base.errors import UserError
-from segapp.data.checks.finding import Finding, Severity, masks_of_set, number_of, on_files, sentence, some
+from segapp.base.errors import UserError, number_of
+from segapp.base.images import DIM
+from segapp.data.checks.finding import Finding, Severity, masks_of_set, on_files, sentence, some
 from segapp.data.checks.labels import ScannedSet
 from segapp.data.dataset import Role
 from segapp.data.diagnosis import BLURRED, diagnose_values
@@ -19,8 +20,6 @@ log = logging.getLogger(__name__)
 
 MANY = 0.1
 """Share of a class's annotations from which it is a warning that they are lost."""
-DIM = 0.25
-"""Share of the white level below which an image's brightest value is told."""
 MISTAKES: frozenset[Fate] = frozenset({"normalised", "few_points", "outside"})
 """Fates that nobody chooses."""
 CHOSEN: frozenset[Fate] = frozenset({"left_out", "not_kept"})

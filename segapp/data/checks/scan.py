@@ -19,9 +19,9 @@ from segapp.base.files import atomic_write
 from segapp.base.images import brightest, read_header
 from segapp.base.logs import progress_bar
 from segapp.base.mask_format import mask_format
-from segapp.data.checks.edges import MIN_VALUES, has_mixed_edges
 from segapp.data.class_lists import Renumbered
 from segapp.data.dataset import Array, Indexed, SegmentationDataset, check_labels, check_size
+from segapp.data.edges import MIN_VALUES, has_mixed_edges
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,9 @@ from pydantic import BeforeValidator, Field, ValidationError
 from segapp.base.classes import IGNORE_INDEX, background_of
 from segapp.base.config import Config, parse_yaml
 from segapp.base.errors import UserError, first_twice
+from segapp.base.files import decode_text
 from segapp.data.dataset import Array, Indexed
+from segapp.data.formats.foreign_classes import parse_foreign
 from segapp.data.formats.label_readers import UNLISTED, ByColour, ByValue
 
 ReadLabel = Callable[[Path], Array]
@@ -71,7 +73,8 @@ KINDS: dict[str, type[_ByIndex | _ByValue | _ByColour]] = {
 
 
 def read_classes(path: Path) -> Classes:
-    """Reads a YAML list of names, or a mapping that says more; data/README.md shows each.
+    """Reads a YAML list of names, or a mapping that says more; data/README.md shows each. Also as other programs write
+    them: CVAT's labelmap.txt, Roboflow's _classes.csv, labelme's labels.txt.
 
     Raises:
         UserError: missing, no YAML, an unknown key, names that are not 2 to 255 different ones, a value or a colour
@@ -143,7 +146,8 @@ class _Loader(yaml.SafeLoader):
 
 def _load(path: Path) -> Any:
     try:
-        return parse_yaml(path.read_text(encoding="utf-8-sig"), _Loader)
+        text = decode_text(path.read_bytes())
+        return parse_foreign(text, path.suffix) if path.suffix in (".txt", ".csv") else parse_yaml(text, _Loader)
     except OSError as error:
         raise UserError(f"{path}: the class names cannot be read ({error.strerror}); a YAML list is needed") from None
     except ValueError:

@@ -1,16 +1,18 @@
-"""Images and masks in folders, matched by name."""
+"""Images and masks in folders, matched by name; CVAT's, Roboflow's and labelme's are such folders."""
 
 import os
-import zlib
 from typing import Literal
 
 from pydantic import Field
 
+from segapp.base.classes import background_of
 from segapp.base.config import UserPath
 from segapp.base.errors import UserError
 from segapp.data.dataset import Role, SegmentationDataset
 from segapp.data.fingerprint import fingerprinted
-from segapp.data.formats.classes_file import read_classes
+from segapp.data.formats.classes_file import Classes, read_classes
+from segapp.data.formats.labelme import Outlines, labels_in
+from segapp.data.hash_split import drawn_for_validation
 from segapp.data.options import DataOptions
 from segapp.data.packed_strings import PackedPaths, PackedStrings
 from segapp.data.pairs import Files, OnUnpaired, Unpaired, find_files, read_list, refuse, without_mask
@@ -28,7 +30,8 @@ class FolderConfig(DataOptions):
     masks: str
     image_ending: str
     mask_ending: str
-    classes: UserPath
+    mask_suffix: Literal[".json"] | None = None  # for kept configs of before there was one
+    classes: UserPath | None
     train: str | None
     val: str | None
     val_fraction: float = Field(gt=0, lt=1)
@@ -38,15 +41,14 @@ class FolderConfig(DataOptions):
         """Raises:
         UserError: a folder, list or class file is missing or unfit, or `on_unpaired` refuses a name.
         """
-        classes = read_classes(self.root / self.classes)
-        together = os.path.normpath(self.images) == os.path.normpath(self.masks)
+        together = self.mask_suffix is None and os.path.normpath(self.images) == os.path.normpath(self.masks)
         if together and self.image_ending == self.mask_ending:
             raise UserError(
                 f"{self.root / self.images}: holds images and masks; say with data.mask_ending which is which"
             )
         images = self._files(self.images, self.image_ending, self.mask_ending if together else "")
-        masks = self._files(self.masks, self.mask_ending)
-        unpaired = [*images.twins, *masks.twins]
+        masks = self._files(self.masks, self.mask_ending, suffix=self.mask_suffix)
+        unpaired = [*images.left_out, *masks.left_out]
         train, val = self._split(images, masks, unpaired)
         ids = train if role == "train" else val
         if not ids and getattr(self, role) is None:
@@ -59,6 +61,7 @@ class FolderConfig(DataOptions):
             why = f"no image of the same stem in {self.root / self.images}"
             unpaired.append(Unpaired("mask_without_image", str(self.root / masks.paths[id]), why))
         on_unpaired(unpaired)
+        classes = self._classes(role, masks)
         ids = [id for id in ids if id in masks.paths]
         title = self.title or self.root.name or self.root.resolve().name
         split = str(getattr(self, role) or role).strip("/").removesuffix(".txt")
@@ -69,15 +72,35 @@ class FolderConfig(DataOptions):
             name, classes.names, PackedStrings(ids), image_files, mask_files, classes.read_label, classes.background
         )
 
-    def _files(self, folder: str, ending: str, not_ending: str = "") -> Files:
-        files = find_files(self.root, folder, ending=ending, not_ending=not_ending)
+    def _classes(self, role: Role, masks: Files) -> Classes:
+        """Those of a role, whose folder stands for a * where each has its own file."""
+        if self.mask_suffix is not None:
+            names = (
+                labels_in([self.root / path for path in masks.paths.values()])
+                if self.classes is None
+                else read_classes(self.root / self.classes).names
+            )
+            return Classes(names, Outlines(names), background=background_of(names))
+        if self.classes is None:
+            raise UserError(
+                "data.classes=null: masks do not name their classes; name a file that does (data/README.md)"
+            )
+        folder = getattr(self, role)
+        if "*" in self.classes.parts and folder is None:
+            raise UserError(f"data.classes={self.classes}: set data.{role}, the folder that its * stands for")
+        parts = [folder if part == "*" else part for part in self.classes.parts]
+        return read_classes(self.root.joinpath(*parts))
+
+    def _files(self, folder: str, ending: str, not_ending: str = "", suffix: str | None = None) -> Files:
+        files = find_files(self.root, folder, ending=ending, not_ending=not_ending, suffix=suffix)
         if not files.paths and "*" not in folder and not (self.root / folder).is_dir():
             raise UserError(
                 f"{self.root / folder}: no such folder; set data.root, data.images and data.masks (data/README.md)"
             )
         if not files.paths:
             named = f" with names that end in {ending}" if ending else ""
-            raise UserError(f"{self.root / folder}: no pictures{named} in this folder or below")
+            what = "pictures" if suffix is None else f"files {suffix}"
+            raise UserError(f"{self.root / folder}: no {what}{named} in this folder or below")
         return files
 
     def _split(self, images: Files, masks: Files, unpaired: list[Unpaired]) -> tuple[list[str], list[str]]:
@@ -92,7 +115,6 @@ class FolderConfig(DataOptions):
         return train, val
 
     def _drawn(self, images: Files) -> list[str]:
-        """By a hash of the name: the split survives added images, and needs no file."""
         folders = {id.partition("/")[0] for id in images.paths if "/" in id}
         if folders & TRAIN_FOLDERS and folders & VAL_FOLDERS:
             train, val = min(folders & TRAIN_FOLDERS), max(folders & VAL_FOLDERS)
@@ -100,10 +122,7 @@ class FolderConfig(DataOptions):
                 f"{self.root / self.images}: its folders {train} and {val} look like a split, which a drawn one would "
                 f"mix; set data.train={train} data.val={val}"
             )
-        factor = 2 * 0x9E3779B9 * self.seed + 1  # odd: every seed has its own order of the hashes, and 0 their own
-        by_hash = sorted((zlib.crc32(os.fsencode(id)) * factor % 2**32, id) for id in images.paths)
-        bound = self.val_fraction * 2**32
-        return [id for value, id in by_hash if value < bound] or [id for _, id in by_hash[: len(by_hash) // 2][:1]]
+        return drawn_for_validation(images.paths, self.val_fraction, self.seed)
 
     def _chosen(self, role: Role, images: Files, masks: Files, unpaired: list[Unpaired]) -> list[str] | None:
         """The ids of a folder of images, or of a list."""

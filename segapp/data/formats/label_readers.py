@@ -18,6 +18,7 @@ from segapp.base.masks import read_colours, read_mask
 from segapp.data.class_lists import Renumbered
 from segapp.data.dataset import Array, Indexed, UnlistedError
 from segapp.data.diagnosis import diagnose_colour, diagnose_values, lossy_format
+from segapp.data.edges import has_mixed_edges
 
 UNLISTED = 254
 """In look-up tables: what is neither a class's nor ignored. No class has this index where a table is used."""
@@ -47,8 +48,14 @@ class ByValue:
         unlisted = label == UNLISTED
         if unlisted.any():
             listed = {value for values in (*self.classes, self.ignore) for value in values}
-            cause = diagnose_values(np.unique(mask).tolist(), listed, lossy=lossy_format(path))
-            raise UnlistedError(f"{path}: value {mask[unlisted][0]} is neither a class's nor ignored; {cause}")
+            cause = diagnose_values(
+                np.unique(mask).tolist(),
+                listed,
+                number=len(self.classes),
+                lossy=lossy_format(path),
+                blurred=has_mixed_edges(mask),
+            )
+            raise UnlistedError(f"{path}: value {mask[unlisted][0]} is neither a class's nor ignored", cause)
         return np.asarray(label, np.uint8)
 
 
@@ -73,7 +80,7 @@ class ByColour:
             number = len(np.unique(_packed(wrong[None])))
             red, green, blue = wrong[0].tolist()
             cause = diagnose_colour(path, (red, green, blue), number, listed)
-            raise UnlistedError(f"{path}: colour [{red}, {green}, {blue}] is neither a class's nor ignored; {cause}")
+            raise UnlistedError(f"{path}: colour [{red}, {green}, {blue}] is neither a class's nor ignored", cause)
         return label
 
 

@@ -63,12 +63,12 @@ def voc_layout(
     ids, unpaired = read_list(list_file, images, masks)
     without = without_mask(ids, images, masks)
     has_labels = len(without) < len(ids) or not ids
+    unpaired += images.left_out
     on_unpaired([*unpaired, *without] if has_labels else unpaired)
     if has_labels:
         ids = [id for id in ids if id in masks.paths]
-    names = PackedStrings(ids)
-    image_files = PackedPaths(root / images.folder, names, ".jpg")
-    mask_files = PackedPaths(root / masks.folder, names, ".png") if has_labels else None
+    image_files = PackedPaths(root, PackedStrings(images.paths[id] for id in ids))
+    mask_files = PackedPaths(root, PackedStrings(masks.paths[id] for id in ids)) if has_labels else None
     if split not in OFFICIAL:
         name = fingerprinted(name, ids, image_files)
-    return SegmentationDataset(name, classes, names, image_files, mask_files, background=0)
+    return SegmentationDataset(name, classes, PackedStrings(ids), image_files, mask_files, background=0)

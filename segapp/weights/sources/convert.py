@@ -39,6 +39,10 @@ def convert(
     source, step = tensorflow.at_step(source)
     if source.is_dir():
         return tensorflow.read(tensorflow.only_prefix(source, source, step), metadata, sha256)
+    if source.suffix in timm.SUFFIXES or timm.is_torch_file(source):
+        if not source.is_file():
+            raise UserError(f"{source}: no such file")
+        return timm.read(source, metadata, sha256)
     if source.name.endswith(ARCHIVES):
         if not source.is_file():
             raise UserError(f"{source}: no such file")
@@ -51,8 +55,6 @@ def convert(
         return tensorflow.read(named, metadata, sha256)
     if not source.is_file():
         raise UserError(f"{source}: no such file, folder or checkpoint prefix")
-    if source.suffix in timm.SUFFIXES:
-        return timm.read(source, metadata, sha256)
     kinds = ", ".join((*ARCHIVES, *timm.SUFFIXES))
     raise UserError(f"{source}: of no known kind; a {kinds}, a folder or a checkpoint prefix is expected")
 

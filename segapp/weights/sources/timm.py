@@ -41,14 +41,22 @@ MOST_CLASSES = 100_000
 ENCODERS = [AlignedXceptionConfig(name=name, width=1.0) for name in ("xception41", "xception65", "xception71")]
 """Those whose networks and parameters have timm's names here."""
 PADDINGS: tuple[Padding, ...] = ("same", "valid")
-KNOWN: list[EncoderConfig] = [
-    *ENCODERS,
+RENAMED: list[EncoderConfig] = [
     *(XceptionConfig(name="xception", padding=padding) for padding in PADDINGS),
     *(InceptionV3Config(name="inception_v3", padding=padding) for padding in PADDINGS),
 ]
-"""Those that timm has too, by whatever names."""
+"""Those that timm has too, by the names of `timm_names`."""
 AUXILIARY = "AuxLogits."
 """A second classifier of Inception-v3's, of use in its training alone."""
+
+
+def is_torch_file(path: Path) -> bool:
+    """Whether torch.save has written it, by its content: people call such files .pth.tar, too."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4)[:4] in (b"PK\x03\x04", b"\x80\x02\x8a\x0a")  # the latter before 2020
+    except OSError:
+        return False
 
 
 def read(path: Path, metadata: WeightsMetadata, sha256: str | None = None) -> tuple[CheckpointInfo, Weights]:
@@ -57,17 +65,18 @@ def read(path: Path, metadata: WeightsMetadata, sha256: str | None = None) -> tu
     Raises:
         UserError: the first tensor that is missing, unused or misshapen is named.
     """
-    weights = _unpickle(path) if path.suffix in PICKLES else _safetensors(path)
+    weights = _safetensors(path) if path.suffix == ".safetensors" else _unpickle(path)
     # Most names in common, and the fewest that are not.
     info, expected = min(
-        map(_described, KNOWN),
+        map(_described, (*ENCODERS, *RENAMED)),
         key=lambda each: (-len(each[1].keys() & weights.keys()), len(each[1].keys() ^ weights.keys())),
     )
     found = info.network.encoder.name
     if not expected.keys() & weights.keys():
+        held = min(weights, default="none")
         raise UserError(
-            f"{path}: no xception41, 65 or 71 of timm's: it has none of their tensors, nor legacy_xception's or "
-            "inception_v3's"
+            f"{path}: no xception41, 65 or 71 of timm's: it has none of their tensors, but {held}; "
+            "nor is it a legacy_xception or an inception_v3"
         )
     if found == "inception_v3":
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith(AUXILIARY)}

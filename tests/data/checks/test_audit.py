@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,6 +15,7 @@ from segapp.data.checks.scan import scan_labels
 from segapp.data.dataset import SegmentationDataset
 from segapp.data.formats.classes_file import read_classes
 from tests.data.checks.samples import CLASSES, HEIGHT, WIDTH, Array, Pair, a_mask
+from tests.data.test_edges import disc, resized
 
 
 def test_sound_data_gives_no_finding(pair: Pair) -> None:
@@ -183,3 +185,11 @@ def test_pictures_are_of_findings_then_of_the_rarest_classes(pair: Pair) -> None
     ]
     assert len(set(chosen)) == 5
     assert len(result.pictures(99)) == 9
+
+
+def test_blur_is_told_as_the_cause_of_values_outside(pair: Pair) -> None:
+    blurred = resized(disc(0, 200, HEIGHT), WIDTH / HEIGHT, cv2.INTER_LINEAR)[:HEIGHT]
+    pair.write_mask("t2", blurred)
+    outside, mixed = pair.audit().findings
+    assert (outside.kind, mixed.kind, mixed.severity) == ("values_outside", "mixed_edges", "warning")
+    assert "resized smoothly" in outside.advice

@@ -17,13 +17,15 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from segapp.base.classes import BACKGROUND
 from segapp.base.config import Config, Words
 from segapp.base.errors import UserError, first_twice
 from segapp.data.dataset import Role, SegmentationDataset
 from segapp.data.fingerprint import fingerprinted
-from segapp.data.formats.coco.annotations import BACKGROUND, MAX_CLASSES, stem_of
+from segapp.data.formats.coco.annotations import MAX_CLASSES, stem_of
 from segapp.data.formats.coco.masks import Source, draw_masks, read_index
 from segapp.data.getting.coco import get_coco
+from segapp.data.hash_split import drawn_for_validation
 from segapp.data.options import DataOptions
 from segapp.data.packed_strings import PackedPaths, PackedStrings
 from segapp.data.pairs import OnUnpaired, not_there, refuse
@@ -42,7 +44,9 @@ class CocoConfig(DataOptions):
     name: Literal["coco"]
     title: str | None
     train: CocoSplit
-    val: CocoSplit
+    val: CocoSplit | None
+    val_fraction: float = Field(default=0.2, gt=0, lt=1)  # these two for kept configs of before there was one
+    seed: int = Field(default=0, ge=0)
     classes: dict[str, Words] | None
     min_pixels: int = Field(ge=0)
     download: bool
@@ -67,20 +71,27 @@ class CocoConfig(DataOptions):
             UserError: the annotations or, if `on_unpaired` refuses that, images are missing, or the one do not fit
                 the other.
         """
-        split = self.train if role == "train" else self.val
+        split = self.val if role == "val" and self.val is not None else self.train
         annotations, images = self.root / split.annotations, self.root / split.images
         if self.download and not annotations.is_file():
             get_coco(self.root)
         if not annotations.is_file():
-            raise UserError(
-                f"{annotations}: no such file; tools/prepare_data.py coco_voc gets COCO, data.root names its folder"
-            )
-        name = f"{self.title or self.root.absolute().name} {role}"
+            coco = "tools/prepare_data.py coco_voc gets COCO, data.root names its folder; " * (self.title == "coco")
+            own = f"data.{role}.annotations names the JSON, and data.val=null takes a share of train's images"
+            raise UserError(f"{annotations}: no such file; {coco}{own}")
+        title = self.title or self.root.absolute().name
+        name = f"{title} {role}" if self.val is not None else title  # whose masks are drawn: both splits' together
         source = Source(name, images, annotations, self.classes, self.min_pixels)
         masks = draw_masks(source, self.root, on_unpaired)
         classes, kept, fates = read_index(masks)
         if not kept:
             raise UserError(f"{annotations}: no image has {self.min_pixels} pixels of the classes (data.min_pixels)")
+        if self.val is None:
+            name = f"{title} {role}"
+            drawn = {*drawn_for_validation(map(stem_of, kept), self.val_fraction, self.seed)}
+            kept = [file_name for file_name in kept if (stem_of(file_name) in drawn) == (role == "val")]
+            if not kept:
+                raise UserError(f"{annotations}: too few images to leave one for {role}")
         on_unpaired(source.absent(kept))
         absent = {*not_there(images, kept)}
         kept = [file_name for file_name in kept if file_name not in absent]

@@ -10,10 +10,10 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
+from segapp.base.classes import BACKGROUND
 from segapp.base.errors import UserError, first_twice
 from segapp.base.images import MAX_PIXELS
 
-BACKGROUND = "background"
 MAX_CLASSES = 254
 """Besides background: what a byte holds without 255."""
 
@@ -58,7 +58,10 @@ def read_annotations(text: str, chosen: Chosen | None) -> tuple[tuple[str, ...],
     names = _column(document, "categories", "name", str)
     classes, index_of = _classes(names, chosen)
     image_ids = _column(document, "images", "id", int | str)
-    file_names = [PurePosixPath(name).as_posix() for name in _column(document, "images", "file_name", str)]
+    file_names = [
+        PurePosixPath(name.replace("\\", "/")).as_posix()  # as Windows writes paths
+        for name in _column(document, "images", "file_name", str)
+    ]
     for what, values in (("image", image_ids), ("category", category_ids)):
         if len(set(values)) < len(values):
             raise UserError(f"{what} {first_twice(values)} is there twice")

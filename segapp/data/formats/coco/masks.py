@@ -25,14 +25,14 @@ from segapp.base.cache import cache_folder
 from segapp.base.classes import IGNORE_INDEX, voc_palette
 from segapp.base.devices import available_cores
 from segapp.base.errors import UserError, and_more
-from segapp.base.files import file_lock, sha256, write_json
+from segapp.base.files import decode_text, file_lock, sha256, write_json
 from segapp.base.images import image_size
 from segapp.base.logs import progress_bar
 from segapp.base.masks import write_mask
 from segapp.data.fates import Fate, Fates
 from segapp.data.formats.coco.annotations import Chosen, Picture, read_annotations, stem_of
 from segapp.data.formats.coco.drawing import draw
-from segapp.data.pairs import OnUnpaired, Unpaired, not_there
+from segapp.data.pairs import OnUnpaired, Unpaired, as_on_disk, not_there
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,9 @@ def _draw_all(source: Source, content_hash: str, folder: Path, on_unpaired: OnUn
         classes, pictures, left_out = read_annotations(_text_of(annotations, content_hash), source.classes)
     except UserError as error:
         raise UserError(f"{annotations}: {error}") from None
-    on_unpaired(source.absent([picture.file_name for picture in pictures]))
+    file_names = as_on_disk(source.images, [picture.file_name for picture in pictures])
+    pictures = [each._replace(file_name=name) for each, name in zip(pictures, file_names, strict=True)]
+    on_unpaired(source.absent(file_names))
     for inner in {PurePosixPath(picture.file_name).parent for picture in pictures}:
         (folder / inner).mkdir(parents=True, exist_ok=True)
     work = _Work(source, folder)
@@ -152,10 +154,7 @@ def _text_of(annotations: Path, content_hash: str) -> str:
     content = annotations.read_bytes()
     if hashlib.sha256(content).hexdigest() != content_hash:
         raise UserError("changed while it was read; start again")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError("no JSON file in UTF-8") from None
+    return decode_text(content)
 
 
 @dataclass(frozen=True)

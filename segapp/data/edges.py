@@ -4,8 +4,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from segapp.data.dataset import Array
-
+Array = npt.NDArray[np.uint8]
 MIN_VALUES = 4
 """Two labels, and two values between them: with fewer, a mask is not taken for changed."""
 RINGING = 4
@@ -26,6 +25,8 @@ def has_mixed_edges(label: Array) -> bool:
     there are steps from one other label straight to another. So one thin class between two others (an outline class)
     is not taken for blur, nor are small objects, nor is blur seen between labels that differ by no more than 2.
     """
+    if min(label.shape) < 3:  # where no value can fill 3 x 3
+        return False
     three, five = np.ones((3, 3), np.uint8), np.ones((5, 5), np.uint8)
     pixels = np.bincount(label.ravel(), minlength=256)
     fills = np.zeros(256, bool)
