@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> int:
         unfit = [key for key in given if key in OF_NETWORKS]
         if unfit and not info.is_segmentation:
             raise UserError(f"{source} holds an encoder alone, which has no {unfit[0]}")
-        if config.format == "timm" and info.network.encoder not in timm.ENCODERS:
+        if config.format == "timm" and info.network.encoder not in (*timm.ENCODERS, *timm.RENAMED):
             raise UserError(f"{source} is {info.network.encoder.describe()}; timm has no such network")
         (write_timm if config.format == "timm" else write_converted)(config.output, info, weights)
     log.info("%s: %s", source, info.describe())

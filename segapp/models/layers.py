@@ -19,6 +19,11 @@ def trunc_normal(weight: Tensor, std: float) -> None:
     nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
 
 
+def scaled(channels: int, width: float, multiple: int = 8) -> int:
+    """`width` times the channels, as the nearest multiple, and never none."""
+    return max(multiple, round(channels * width / multiple) * multiple)
+
+
 class Conv2d(nn.Conv2d):
     """Square kernel, symmetric padding of dilation * (k - 1) / 2, no bias."""
 

@@ -16,6 +16,7 @@ from segapp.models.encoders import EncoderConfig
 from segapp.models.encoders.interface import Encoder
 from segapp.models.encoders.mobilenet_v2 import MobileNetV2Config
 from segapp.models.surgery import checkpoint_activations, freeze_bn
+from tests.models.exactness import assert_exact
 from tests.networks import randomise, small
 
 CASES: dict[str, dict[str, Any]] = {
@@ -24,6 +25,9 @@ CASES: dict[str, dict[str, Any]] = {
     "xception71": {"width": 0.125},
     "mobilenet_v2": {"width": 0.25},
     "mobilenet_v2_dm05": {"width": 0.25},
+    "xception": {"width": 0.125},
+    "inception_v3": {"width": 0.125},
+    "googlenet": {"width": 0.125},
 }
 """Every file of conf/model/encoder, with what makes it small: these tests are of behaviour, not of values."""
 STRIDES = (8, 16, 32)
@@ -102,6 +106,11 @@ def test_each_output_stride_gives_the_others_values_where_both_have_one(name: st
         step = 32 // output_stride
         subsampled = deepest[output_stride][:, :, ::step, ::step]
         assert (subsampled - deepest[32]).norm() / deepest[32].norm() < 1e-5
+
+
+@every
+def test_rates_make_up_for_strides_to_the_last_digits(name: str) -> None:
+    assert_exact(config(name).build)
 
 
 @every

@@ -5,7 +5,13 @@ from typing import Annotated
 from pydantic import Field
 
 from segapp.models.encoders.aligned_xception import AlignedXceptionConfig
+from segapp.models.encoders.googlenet import GoogLeNetConfig
+from segapp.models.encoders.inception_v3 import InceptionV3Config
 from segapp.models.encoders.mobilenet_v2 import MobileNetV2Config
+from segapp.models.encoders.xception import XceptionConfig
 
-EncoderConfig = Annotated[AlignedXceptionConfig | MobileNetV2Config, Field(discriminator="name")]
+EncoderConfig = Annotated[
+    AlignedXceptionConfig | GoogLeNetConfig | InceptionV3Config | MobileNetV2Config | XceptionConfig,
+    Field(discriminator="name"),
+]
 """One class a family; each is an `EncoderOptions`."""

@@ -12,6 +12,7 @@ from segapp.runs.layout import run_weights
 from segapp.weights.checkpoint import CheckpointInfo, encoder_name, read_info, read_weights, shapes_of, write_weights
 from segapp.weights.sources import tensorflow, timm
 from segapp.weights.sources.common import Weights, WeightsMetadata, sha256_of
+from segapp.weights.sources.timm_names import timm_name
 
 MAX_BYTES = 4 << 30
 """Of what an archive may unfold to; the largest published checkpoint has 0.5 GB."""
@@ -66,6 +67,7 @@ def write_timm(path: Path, info: CheckpointInfo, weights: Weights) -> None:
     """The encoder under timm's names, with its classifier if there is one."""
     if info.is_segmentation:
         weights = {ours: tensor for name, tensor in weights.items() if (ours := encoder_name(name)) is not None}
+    weights = {timm_name(info.network.encoder.name, name): tensor for name, tensor in weights.items()}
     write_weights(path, weights, {"format": "pt"})
 
 

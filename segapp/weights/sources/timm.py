@@ -1,4 +1,4 @@
-"""timm's state dicts of the networks that have the same parameters here, by the same names."""
+"""timm's state dicts, and torchvision's of Inception-v3, of the networks that have the same parameters here."""
 
 import logging
 import zipfile
@@ -11,9 +11,13 @@ from torch import Tensor
 
 from segapp.base.errors import UserError
 from segapp.models.classifier import ClassifierConfig
+from segapp.models.encoders import EncoderConfig
 from segapp.models.encoders.aligned_xception import AlignedXceptionConfig
+from segapp.models.encoders.inception_v3 import InceptionV3Config
 from segapp.models.encoders.interface import INCEPTION
-from segapp.weights.checkpoint import CLASSIFIER, CheckpointInfo, by, misfit, shapes_of, without_classifier
+from segapp.models.encoders.padding import Padding
+from segapp.models.encoders.xception import XceptionConfig
+from segapp.weights.checkpoint import CLASSIFIER, CheckpointInfo, by, misfit, shapes_of
 from segapp.weights.sources.common import (
     COUNT,
     FLOATS,
@@ -24,6 +28,7 @@ from segapp.weights.sources.common import (
     counts,
     imagenet_classes,
 )
+from segapp.weights.sources.timm_names import timm_name
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +39,15 @@ MOST_CLASSES = 100_000
 """ImageNet's largest set has 21,841. A damaged shape claims any number, and each class gets a name."""
 
 ENCODERS = [AlignedXceptionConfig(name=name, width=1.0) for name in ("xception41", "xception65", "xception71")]
-"""Those whose parameters have timm's names here."""
+"""Those whose networks and parameters have timm's names here."""
+PADDINGS: tuple[Padding, ...] = ("same", "valid")
+RENAMED: list[EncoderConfig] = [
+    *(XceptionConfig(name="xception", padding=padding) for padding in PADDINGS),
+    *(InceptionV3Config(name="inception_v3", padding=padding) for padding in PADDINGS),
+]
+"""Those that timm has too, by the names of `timm_names`."""
+AUXILIARY = "AuxLogits."
+"""A second classifier of Inception-v3's, of use in its training alone."""
 
 
 def is_torch_file(path: Path) -> bool:
@@ -53,23 +66,33 @@ def read(path: Path, metadata: WeightsMetadata, sha256: str | None = None) -> tu
         UserError: the first tensor that is missing, unused or misshapen is named.
     """
     weights = _safetensors(path) if path.suffix == ".safetensors" else _unpickle(path)
-    names = {name for name in weights if without_classifier(name)}
-    info, expected = min(map(_described, ENCODERS), key=lambda each: len(each[1].keys() ^ names))
+    # Most names in common, and the fewest that are not.
+    info, expected = min(
+        map(_described, (*ENCODERS, *RENAMED)),
+        key=lambda each: (-len(each[1].keys() & weights.keys()), len(each[1].keys() ^ weights.keys())),
+    )
     found = info.network.encoder.name
-    if not expected.keys() & names:
-        held = min(names, default="none")
-        raise UserError(f"{path}: no xception41, 65 or 71 of timm's: it has none of their tensors, but {held}")
-    if f"{CLASSIFIER}weight" in weights:
-        number = len(weights[f"{CLASSIFIER}weight"]) if weights[f"{CLASSIFIER}weight"].ndim else 0
+    if not expected.keys() & weights.keys():
+        held = min(weights, default="none")
+        raise UserError(
+            f"{path}: no xception41, 65 or 71 of timm's: it has none of their tensors, but {held}; "
+            "nor is it a legacy_xception or an inception_v3"
+        )
+    if found == "inception_v3":
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(AUXILIARY)}
+    classifier = timm_name(found, f"{CLASSIFIER}weight")
+    if classifier in weights:
+        number = len(weights[classifier]) if weights[classifier].ndim else 0
         if not 2 <= number <= MOST_CLASSES:
             bound = "2 are the least" if number < 2 else f"{MOST_CLASSES} are the most"
-            raise UserError(f"{path}: {CLASSIFIER}weight is for {number} classes; {bound}")
+            raise UserError(f"{path}: {classifier} is for {number} classes; {bound}")
         classes = imagenet_classes() if number == IMAGENET_CLASSES else tuple(f"class {i}" for i in range(number))
         info = info.model_copy(update={"classes": classes})
-        expected = shapes_of(info)
+        expected = _shapes(info)
     uncounted = counts(expected)
     if wrong := misfit(expected.keys(), weights.keys() | uncounted.keys()):
-        hint = "; the p variants (xception65p) are another graph" if wrong.startswith("lacks") else ""
+        is_lacking = wrong.startswith("lacks") and isinstance(info.network.encoder, AlignedXceptionConfig)
+        hint = "; the p variants (xception65p) are another graph" if is_lacking else ""
         raise UserError(f"{path}: no {found} of timm's: it {wrong}{hint}")
     for name, tensor in weights.items():
         if tensor.shape != expected[name].shape:
@@ -82,14 +105,20 @@ def read(path: Path, metadata: WeightsMetadata, sha256: str | None = None) -> tu
     info = info.model_copy(update={"trained_on": metadata.trained_on, "source": metadata.source(sha256, [path])})
     # Two names may stand for one tensor, which safetensors does not write.
     copies = {name: tensor.to(expected[name].dtype, copy=True) for name, tensor in weights.items()}
-    return info, uncounted | copies
+    theirs = uncounted | copies
+    return info, {name: theirs[timm_name(found, name)] for name in shapes_of(info)}
 
 
-def _described(encoder: AlignedXceptionConfig) -> tuple[CheckpointInfo, Weights]:
+def _described(encoder: EncoderConfig) -> tuple[CheckpointInfo, Weights]:
     info = CheckpointInfo(
         network=ClassifierConfig(encoder=encoder), classes=(), normalization=INCEPTION, trained_on=()
     )
-    return info, shapes_of(info)
+    return info, _shapes(info)
+
+
+def _shapes(info: CheckpointInfo) -> Weights:
+    """By their names."""
+    return {timm_name(info.network.encoder.name, name): tensor for name, tensor in shapes_of(info).items()}
 
 
 def _is_plain(tensor: Tensor) -> bool:
