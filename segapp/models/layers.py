@@ -19,6 +19,11 @@ def trunc_normal(weight: Tensor, std: float) -> None:
     nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
 
 
+def scaled(channels: int, width: float, multiple: int = 8) -> int:
+    """`width` times the channels, as the nearest multiple, and never none."""
+    return max(multiple, round(channels * width / multiple) * multiple)
+
+
 class Conv2d(nn.Conv2d):
     """Square kernel, symmetric padding of dilation * (k - 1) / 2, no bias."""
 
@@ -75,7 +80,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 class ConvBN(nn.Module):
-    """Dense conv, BN and, if asked, ReLU."""
+    """Conv, BN and, if asked, ReLU."""
 
     def __init__(
         self,
@@ -86,10 +91,11 @@ class ConvBN(nn.Module):
         eps: float,
         stride: int = 1,
         dilation: int = 1,
+        groups: int = 1,
         relu: bool = True,
     ) -> None:
         super().__init__()
-        self.conv = Conv2d(in_channels, out_channels, kernel, stride, dilation)
+        self.conv = Conv2d(in_channels, out_channels, kernel, stride, dilation, groups)
         self.bn = BatchNorm2d(out_channels, eps)
         self.act = nn.ReLU() if relu else nn.Identity()
 

@@ -24,6 +24,11 @@ CASES: dict[str, dict[str, Any]] = {
     "xception71": {"width": 0.125},
     "mobilenet_v2": {"width": 0.25},
     "mobilenet_v2_dm05": {"width": 0.25},
+    "shufflenet": {"width": 0.25},
+    "channelnet_v1": {"width": 0.125},
+    "channelnet_v2": {"width": 0.125},
+    "channelnet_v3": {"width": 0.125},
+    "alexnet": {"width": 0.25},
 }
 """Every file of conf/model/encoder, with what makes it small: these tests are of behaviour, not of values."""
 STRIDES = (8, 16, 32)

@@ -4,8 +4,14 @@ from typing import Annotated
 
 from pydantic import Field
 
+from segapp.models.encoders.alexnet import AlexNetConfig
 from segapp.models.encoders.aligned_xception import AlignedXceptionConfig
+from segapp.models.encoders.channelnet import ChannelNetConfig
 from segapp.models.encoders.mobilenet_v2 import MobileNetV2Config
+from segapp.models.encoders.shufflenet import ShuffleNetConfig
 
-EncoderConfig = Annotated[AlignedXceptionConfig | MobileNetV2Config, Field(discriminator="name")]
+EncoderConfig = Annotated[
+    AlexNetConfig | AlignedXceptionConfig | ChannelNetConfig | MobileNetV2Config | ShuffleNetConfig,
+    Field(discriminator="name"),
+]
 """One class a family; each is an `EncoderOptions`."""

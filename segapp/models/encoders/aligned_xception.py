@@ -5,13 +5,14 @@ Parameter names are timm's.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from segapp.models.encoders.interface import INCEPTION, Encoder, EncoderOptions, Feature
-from segapp.models.layers import Conv2d, ConvBN, SeparableConv, trunc_normal
+from segapp.models.layers import Conv2d, ConvBN, SeparableConv, scaled, trunc_normal
 from segapp.models.strides import strides_and_rates
 
 EPS = 1e-3
@@ -109,10 +110,7 @@ class AlignedXception(Encoder):
 
     def __init__(self, units: Sequence[Unit], *, output_stride: int = 16, width: float = 1.0) -> None:
         super().__init__()
-
-        def wide(channels: int) -> int:
-            return max(8, round(channels * width / 8) * 8)
-
+        wide = partial(scaled, width=width)
         stem = wide(32), wide(64)
         self.stem = nn.Sequential(ConvBN(3, stem[0], 3, stride=2, eps=EPS), ConvBN(stem[0], stem[1], 3, eps=EPS))
         self.blocks = nn.ModuleList()
