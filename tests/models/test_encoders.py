@@ -29,6 +29,7 @@ CASES: dict[str, dict[str, Any]] = {
     "channelnet_v2": {"width": 0.125},
     "channelnet_v3": {"width": 0.125},
     "alexnet": {"width": 0.25},
+    "timm": {"model": "test_resnet"},
 }
 """Every file of conf/model/encoder, with what makes it small: these tests are of behaviour, not of values."""
 STRIDES = (8, 16, 32)

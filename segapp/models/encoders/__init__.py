@@ -9,9 +9,10 @@ from segapp.models.encoders.aligned_xception import AlignedXceptionConfig
 from segapp.models.encoders.channelnet import ChannelNetConfig
 from segapp.models.encoders.mobilenet_v2 import MobileNetV2Config
 from segapp.models.encoders.shufflenet import ShuffleNetConfig
+from segapp.models.encoders.timm import TimmConfig
 
 EncoderConfig = Annotated[
-    AlexNetConfig | AlignedXceptionConfig | ChannelNetConfig | MobileNetV2Config | ShuffleNetConfig,
+    AlexNetConfig | AlignedXceptionConfig | ChannelNetConfig | MobileNetV2Config | ShuffleNetConfig | TimmConfig,
     Field(discriminator="name"),
 ]
 """One class a family; each is an `EncoderOptions`."""

@@ -1,0 +1,168 @@
+"""Any network of timm that has features of stride 4 and of the output stride, as an encoder.
+
+The network is timm's `features_only`, and so are its names of weights, behind "network.". Its strides are given up by
+the rule of `segapp.models.encoders.atrous` and not by timm, which cannot for many, and for some gives other values.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from difflib import get_close_matches
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segapp.base.errors import UserError
+from segapp.models.encoders.atrous import Op, fill_places, set_output_stride
+from segapp.models.encoders.interface import IMAGENET, Encoder, EncoderOptions, Feature, Normalization
+
+PROBE = 64
+"""The side of an image by which strides are told: two places at stride 32."""
+ODD = ((33, 70), (1, 1))
+"""Sizes of images; a network that does not take them as they are is given multiples of its greatest stride."""
+
+
+class TimmConfig(EncoderOptions):
+    """See conf/model/encoder/timm.yaml. `model`: the network's name in timm, with or without a tag of weights."""
+
+    name: Literal["timm"]
+    model: str = "resnet50"
+
+    def build(self, output_stride: int) -> "TimmEncoder":
+        """Raises:
+        UserError: timm has no such network, or it has no feature of stride 4 or of the output stride.
+        """
+        network = _create(self.model)
+        try:
+            return TimmEncoder(network, output_stride)
+        except _UnfitError as error:
+            raise UserError(f"model.encoder.model={self.model} {error}") from error
+
+
+class _UnfitError(Exception):
+    """Why a network cannot be an encoder."""
+
+
+def _create(name: str) -> Any:
+    import timm  # takes longer than all else that a tool imports
+
+    architecture = name.partition(".")[0]
+    if not timm.is_model(architecture):
+        near = get_close_matches(architecture, timm.list_models(), 1)
+        advice = f"did you mean {near[0]}?" if near else "timm.list_models() names them"
+        raise UserError(f"model.encoder.model={name}: timm has no such network; {advice}")
+    try:
+        if getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False):
+            with suppress(TypeError):  # those that have no such option
+                return timm.create_model(name, features_only=True, dynamic_img_size=True)
+        return timm.create_model(name, features_only=True)
+    except Exception as error:  # of whatever kind its author chose
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"model.encoder.model={name}: timm gives no features of it: {reason}") from error
+
+
+class TimmEncoder(Encoder):
+    """Gives the features that timm gives. Images of a size that the network does not take are padded to a multiple of
+    its greatest stride, to the right and down.
+
+    Args:
+        network: of timm, with `features_only`; it is changed.
+        output_stride: 8, 16 or 32.
+    """
+
+    def __init__(self, network: Any, output_stride: int) -> None:
+        super().__init__()
+        self.network = network
+        self.is_channels_last = str(getattr(network, "output_fmt", "")).endswith("NHWC")
+        self.multiple = 1
+        cfg = network.pretrained_cfg
+        self.normalization = Normalization(mean=cfg.get("mean") or IMAGENET.mean, std=cfg.get("std") or IMAGENET.std)
+        own: list[int] = network.feature_info.reduction()
+        if 4 not in own[:-1] or own[-1] < output_stride or own != sorted(own):
+            listed = ", ".join(map(str, own))
+            raise _UnfitError(
+                f"has features of strides {listed}; needed are 4 and model.output_stride={output_stride}"
+            )
+        for module in network.modules():
+            if getattr(module, "inplace", False):
+                module.inplace = False  # it would write over a feature
+        ops = fill_places(network)
+        with _inputs(ops) as sides:
+            if self._strides() != own:
+                raise _UnfitError("takes images of some sizes alone")
+        set_output_stride({op: PROBE // side for op, side in sides.items()}, output_stride)
+        strides = [min(stride, output_stride) for stride in own]
+        if self._strides() != strides:
+            raise _UnfitError(f"cannot give up strides for model.output_stride={output_stride}, {own[-1]} is its own")
+        self.features = tuple(map(Feature, network.feature_info.channels(), strides))
+        if not all(self._takes(*size) for size in ODD):
+            self.multiple = own[-1]
+            if not self._takes(*ODD[0]):
+                raise _UnfitError("takes images of some sizes alone")
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        height, width = images.shape[-2:]
+        if self.multiple > 1:
+            images = F.pad(images, (0, -width % self.multiple, 0, -height % self.multiple))
+        outputs = self.network(images)
+        if self.is_channels_last:
+            outputs = [output.permute(0, 3, 1, 2) for output in outputs]
+        if self.multiple > 1:
+            places = [(-(-height // stride), -(-width // stride)) for _, stride in self.features]
+            outputs = [output[..., :down, :across] for output, (down, across) in zip(outputs, places, strict=True)]
+        return tuple(outputs)
+
+    @property
+    def blocks(self) -> nn.ModuleList:  # type: ignore[override]
+        """The largest modules that hold most of it, all of one class, of which there are more than stages; without
+        such, as in VGG, its layers."""
+        by_class = defaultdict[type, list[nn.Module]](list)
+        for module in self.network.modules():
+            is_leaf = not any(True for _ in module.children())
+            if not is_leaf and not isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+                by_class[type(module)].append(module)
+        half = len(list(self.network.parameters())) / 2
+        most = [same for same in by_class.values() if len({p for each in same for p in each.parameters()}) > half]
+        if not most:
+            return nn.ModuleList(m for m in self.network.modules() if any(True for _ in m.parameters(recurse=False)))
+        repeated = [same for same in most if len(same) > len(self.features)]
+        return nn.ModuleList(min(repeated, key=len) if repeated else max(most, key=len))
+
+    @torch.no_grad()
+    def _run(self, height: int, width: int) -> tuple[Tensor, ...] | None:
+        """What the network gives of an image of zeros; None where it does not take one of this size."""
+        parameter, training = next(self.network.parameters()), self.training
+        images = torch.zeros(1, 3, height, width, dtype=parameter.dtype, device=parameter.device)
+        try:
+            return self.eval().forward(images)
+        except Exception:  # of whatever kind the network's author chose
+            return None
+        finally:
+            self.train(training)
+
+    def _strides(self) -> list[int] | None:
+        outputs = self._run(PROBE, PROBE)
+        return None if outputs is None else [PROBE // output.shape[-1] for output in outputs]
+
+    def _takes(self, height: int, width: int) -> bool:
+        outputs = self._run(height, width)
+        return outputs is not None and all(
+            output.shape[-2:] == (-(-height // stride), -(-width // stride))
+            for output, (_, stride) in zip(outputs, self.features, strict=True)
+        )
+
+
+@contextmanager
+def _inputs(ops: list[Op]) -> Iterator[dict[Op, int]]:
+    """Notes the side of what each one is given."""
+    sides: dict[Op, int] = {}
+
+    def note(op: Any, inputs: tuple[Tensor]) -> None:
+        sides[op] = inputs[0].shape[-1]
+
+    handles = [op.register_forward_pre_hook(note, prepend=True) for op in ops]
+    yield sides
+    for handle in handles:
+        handle.remove()
