@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from segapp.base.errors import UserError
 from segapp.models.encoders.atrous import Op, fill_places, set_output_stride
@@ -60,7 +61,7 @@ def _create(name: str) -> Any:
         return timm.create_model(name, features_only=True)
     except Exception as error:  # of whatever kind its author chose
         reason = str(error).partition("\n")[0]
-        raise UserError(f"model.encoder.model={name}: timm gives no features of it: {reason}") from error
+        raise UserError(f"model.encoder.model={name}: timm refuses it: {reason}") from error
 
 
 class TimmEncoder(Encoder):
@@ -120,7 +121,7 @@ class TimmEncoder(Encoder):
         such, as in VGG, its layers."""
         by_class = defaultdict[type, list[nn.Module]](list)
         for module in self.network.modules():
-            is_leaf = not any(True for _ in module.children())
+            is_leaf = isinstance(module, _BatchNorm) or not any(True for _ in module.children())
             if not is_leaf and not isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
                 by_class[type(module)].append(module)
         half = len(list(self.network.parameters())) / 2
