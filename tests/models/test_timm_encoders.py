@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from segapp.base.errors import UserError
 from segapp.models.encoders.interface import Encoder
 from segapp.models.encoders.timm import TimmConfig, TimmEncoder
+from segapp.models.surgery import checkpoint_activations
 from tests.models.exactness import assert_exact
 from tests.networks import randomise
 
@@ -84,7 +85,7 @@ def test_sizes_are_the_published_ones(model: str, parameters: int, classifier: i
         ("test_resnet", (97, 129)),
         ("resnet18", (90, 75)),
         ("legacy_seresnet18", (90, 75)),
-        ("vgg11_bn", (64, 96)),  # whose pools, and those of DenseNet, leave out an odd row
+        ("vgg11_bn", (32, 64)),  # whose pools, and those of DenseNet, leave out an odd row
         ("densenet121", (64, 96)),
         ("test_convnext", (64, 96)),
         ("test_efficientnet", (90, 75)),
@@ -180,12 +181,26 @@ def test_normalisation_is_the_networks(model: str, mean: float, std: float) -> N
 
 @pytest.mark.parametrize(
     ("model", "kind", "number"),
-    [("resnet18", "BasicBlock", 8), ("convnext_atto", "ConvNeXtBlock", 12), ("densenet121", "DenseLayer", 58)],
+    [("resnet18", "BasicBlock", 8), ("convnext_atto", "ConvNeXtBlock", 12), ("densenet121", "DenseBlock", 4)],
 )
 def test_blocks_are_what_it_repeats(model: str, kind: str, number: int) -> None:
     with torch.device("meta"):
         blocks = TimmConfig(name="timm", model=model).build(32).blocks
     assert [type(block).__name__ for block in blocks] == [kind] * number
+
+
+@pytest.mark.parametrize("model", ["vgg11", "densenet121", "test_convnext", "test_efficientnet"])
+def test_blocks_can_be_checkpointed(model: str) -> None:
+    """Whatever they are: layers, modules that are given lists, modules with hooks."""
+    gradients = []
+    for checkpointed in (False, True):
+        encoder = build(model).train()
+        if checkpointed:
+            checkpoint_activations(encoder.blocks)
+        encoder(torch.cat([image(32, 32)] * 2))[-1].square().mean().backward()
+        gradients.append(encoder.get_parameter(next(name for name, _ in encoder.named_parameters())).grad)
+    assert gradients[0] is not None
+    assert torch.equal(*gradients)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

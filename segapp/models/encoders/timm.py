@@ -5,7 +5,7 @@ the rule of `segapp.models.encoders.atrous` and not by timm, which cannot for ma
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from segapp.base.errors import UserError
-from segapp.models.encoders.atrous import Op, fill_places, set_output_stride
+from segapp.models.encoders.atrous import fill_places, set_output_stride
 from segapp.models.encoders.interface import IMAGENET, Encoder, EncoderOptions, Feature, Normalization
 
 PROBE = 64
@@ -90,10 +90,11 @@ class TimmEncoder(Encoder):
             if getattr(module, "inplace", False):
                 module.inplace = False  # it would write over a feature
         ops = fill_places(network)
-        with _inputs(ops) as sides:
+        with _watched(network) as sides:
             if self._strides() != own:
                 raise _UnfitError("takes images of some sizes alone")
-        set_output_stride({op: PROBE // side for op, side in sides.items()}, output_stride)
+        set_output_stride({op: PROBE // side for op in ops if (side := sides.get(op))}, output_stride)
+        self._block = _repeated(network, (module for module, side in sides.items() if side), len(own))
         strides = [min(stride, output_stride) for stride in own]
         if self._strides() != strides:
             raise _UnfitError(f"cannot give up strides for model.output_stride={output_stride}, {own[-1]} is its own")
@@ -117,19 +118,13 @@ class TimmEncoder(Encoder):
 
     @property
     def blocks(self) -> nn.ModuleList:  # type: ignore[override]
-        """The largest modules that hold most of it, all of one class, of which there are more than stages; without
-        such, as in VGG, its layers."""
-        by_class = defaultdict[type, list[nn.Module]](list)
-        for module in self.network.modules():
-            is_leaf = isinstance(module, _BatchNorm) or not any(True for _ in module.children())
-            if not is_leaf and not isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
-                by_class[type(module)].append(module)
-        half = len(list(self.network.parameters())) / 2
-        most = [same for same in by_class.values() if len({p for each in same for p in each.parameters()}) > half]
-        if not most:
-            return nn.ModuleList(m for m in self.network.modules() if any(True for _ in m.parameters(recurse=False)))
-        repeated = [same for same in most if len(same) > len(self.features)]
-        return nn.ModuleList(min(repeated, key=len) if repeated else max(most, key=len))
+        """Made anew: as modules of this one too, their weights would have two names."""
+        return nn.ModuleList(module for module in self.network.modules() if self._is_block(module))
+
+    def _is_block(self, module: nn.Module) -> bool:
+        if self._block is None:
+            return any(True for _ in module.parameters(recurse=False))
+        return type(module) is self._block
 
     @torch.no_grad()
     def _run(self, height: int, width: int) -> tuple[Tensor, ...] | None:
@@ -156,14 +151,30 @@ class TimmEncoder(Encoder):
 
 
 @contextmanager
-def _inputs(ops: list[Op]) -> Iterator[dict[Op, int]]:
-    """Notes the side of what each one is given."""
-    sides: dict[Op, int] = {}
+def _watched(network: nn.Module) -> Iterator[dict[nn.Module, int | None]]:
+    """Notes which modules are called, with the last side of their input; None for those that cannot be called again
+    for their activations, as they are given lists, to which others add, or names."""
+    sides: dict[nn.Module, int | None] = {}
 
-    def note(op: Any, inputs: tuple[Tensor]) -> None:
-        sides[op] = inputs[0].shape[-1]
+    def note(module: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:
+        again = isinstance(inputs[0], Tensor) and not options and not any(isinstance(each, list) for each in inputs)
+        sides[module] = inputs[0].shape[-1] if again else None
 
-    handles = [op.register_forward_pre_hook(note, prepend=True) for op in ops]
+    handles = [module.register_forward_pre_hook(note, prepend=True, with_kwargs=True) for module in network.modules()]
     yield sides
     for handle in handles:
         handle.remove()
+
+
+def _repeated(network: nn.Module, callable_again: Iterable[nn.Module], stages: int) -> type | None:
+    """The class of the largest modules that hold most of the parameters and of which there are more than stages; None
+    without such, as in VGG, which has layers alone."""
+    by_class = defaultdict[type, list[nn.Module]](list)
+    for module in callable_again:
+        is_layer = isinstance(module, _BatchNorm) or not any(True for _ in module.children())
+        if not is_layer and module is not network and type(module) is not nn.Sequential:
+            by_class[type(module)].append(module)
+    half = len(list(network.parameters())) / 2
+    most = [same for same in by_class.values() if len({p for each in same for p in each.parameters()}) > half]
+    repeated = [same for same in most if len(same) > stages] or [max(most, key=len, default=[])]
+    return next((type(module) for module in min(repeated, key=len)), None)
