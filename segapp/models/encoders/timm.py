@@ -157,7 +157,7 @@ def _watched(network: nn.Module) -> Iterator[dict[nn.Module, int | None]]:
     sides: dict[nn.Module, int | None] = {}
 
     def note(module: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:
-        again = isinstance(inputs[0], Tensor) and not options and not any(isinstance(each, list) for each in inputs)
+        again = bool(inputs) and not options and not any(isinstance(each, list) for each in inputs)
         sides[module] = inputs[0].shape[-1] if again else None
 
     handles = [module.register_forward_pre_hook(note, prepend=True, with_kwargs=True) for module in network.modules()]
