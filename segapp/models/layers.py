@@ -80,7 +80,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 class ConvBN(nn.Module):
-    """Dense conv, BN and, if asked, ReLU."""
+    """Conv, BN and, if asked, ReLU."""
 
     def __init__(
         self,
@@ -91,10 +91,11 @@ class ConvBN(nn.Module):
         eps: float,
         stride: int = 1,
         dilation: int = 1,
+        groups: int = 1,
         relu: bool = True,
     ) -> None:
         super().__init__()
-        self.conv = Conv2d(in_channels, out_channels, kernel, stride, dilation)
+        self.conv = Conv2d(in_channels, out_channels, kernel, stride, dilation, groups)
         self.bn = BatchNorm2d(out_channels, eps)
         self.act = nn.ReLU() if relu else nn.Identity()
 

@@ -4,14 +4,26 @@ from typing import Annotated
 
 from pydantic import Field
 
+from segapp.models.encoders.alexnet import AlexNetConfig
 from segapp.models.encoders.aligned_xception import AlignedXceptionConfig
+from segapp.models.encoders.channelnet import ChannelNetConfig
 from segapp.models.encoders.googlenet import GoogLeNetConfig
 from segapp.models.encoders.inception_v3 import InceptionV3Config
 from segapp.models.encoders.mobilenet_v2 import MobileNetV2Config
+from segapp.models.encoders.shufflenet import ShuffleNetConfig
+from segapp.models.encoders.timm import TimmConfig
 from segapp.models.encoders.xception import XceptionConfig
 
 EncoderConfig = Annotated[
-    AlignedXceptionConfig | GoogLeNetConfig | InceptionV3Config | MobileNetV2Config | XceptionConfig,
+    AlexNetConfig
+    | AlignedXceptionConfig
+    | ChannelNetConfig
+    | GoogLeNetConfig
+    | InceptionV3Config
+    | MobileNetV2Config
+    | ShuffleNetConfig
+    | TimmConfig
+    | XceptionConfig,
     Field(discriminator="name"),
 ]
 """One class a family; each is an `EncoderOptions`."""

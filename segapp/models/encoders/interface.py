@@ -20,6 +20,9 @@ class Normalization(Config):
 INCEPTION = Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 """To [-1, 1] (research/slim/preprocessing/inception_preprocessing.py)."""
 
+IMAGENET = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+"""By the mean and the standard deviation of ImageNet's pixels, as torchvision's and timm's networks want it."""
+
 
 class Feature(NamedTuple):
     """One tensor that an encoder gives: its channels, and the input's pixels to a step of its own."""
