@@ -89,8 +89,14 @@ def tree_damaged(chance: random.Random, tree: Any) -> Any:
 
 
 def _nodes(tree: Any) -> list[tuple[Any, Any]]:
-    inner = list(tree.items()) if isinstance(tree, dict) else list(enumerate(tree)) if isinstance(tree, list) else []
-    return [(tree, key) for key, _ in inner] + [node for _, value in inner for node in _nodes(value)]
+    """Each value's container and key, whatever the depth."""
+    nodes, todo = [], [tree]
+    while todo:
+        each = todo.pop()
+        keys = list(each) if isinstance(each, dict) else range(len(each)) if isinstance(each, list) else ()
+        nodes += [(each, key) for key in keys]
+        todo += [each[key] for key in keys]
+    return nodes
 
 
 def png_damaged(chance: random.Random, content: bytes) -> bytes:

@@ -223,5 +223,5 @@ def _dim(sets: Sequence[ScannedSet]) -> Iterator[Finding]:
     ]
     brightest = max((int(each.peaks[index]) for each, index, _ in cases), default=0)
     range_of = next((level for level in (255, 1023, 4095, 16383) if brightest <= level), 65535)
-    advice = f"They are nearly black to a network; white_level={range_of} says which value is white."
-    yield from on_files("warning", "dim", "image of 16 bits that uses a small part of them", advice, cases)
+    advice = f"They use a small part of their range; white_level={range_of} says which value is white."
+    yield from on_files("warning", "dim", "image of 16 bits, nearly black", advice, cases)
