@@ -225,9 +225,9 @@ def turned(root: Path) -> Shown:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(photo(labels(), 0)).save(root / "images" / "0.png", exif=exif)
-    upright = np.full((WIDTH, WIDTH, 3), 255, np.uint8)
-    upright[:, :HEIGHT] = read_image(root / "images" / "0.png")
-    return [("as people see the image", upright[:HEIGHT]), ("its mask", coloured(labels()))]
+    upright = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
+    upright[:, :45] = cv2.resize(read_image(root / "images" / "0.png"), (45, HEIGHT))
+    return [("as people see the image", upright), ("its mask", coloured(labels()))]
 
 
 def unread(root: Path) -> Shown:
@@ -295,8 +295,8 @@ CASES = {
     ),
     "dim": Case(
         "Images of 16 bits are black",
-        "An 8-bit picture saved with 16 bits: by the usual white level of 65535 it is black. `white_level=255` says so "
-        "in training, and a checkpoint keeps it.",
+        "An 8-bit picture saved with 16 bits: by the usual white level of 65535 it is black. `white_level=255` says "
+        "so in training, and a checkpoint keeps it.",
         dim, "dim",
     ),
     "turned": Case(
@@ -357,8 +357,8 @@ uv run segapp prepare_data check data=folder data.root=/path/to/mine
 
 looks at every image and every mask and says whether they are fit to train on, on a page with pictures; `train` looks
 at the masks, too, and stops at the errors. Below is what people meet with, on data that were spoilt for this page,
-each with what `check` says. [Data](../data/README.md) tells how data are laid out, and what of CVAT, Roboflow and labelme
-is read.
+each with what `check` says. [Data](../data/README.md) tells how data are laid out, and what of CVAT, Roboflow and
+labelme is read.
 """
 
 
