@@ -133,7 +133,7 @@ def _two_colours(sets: Sequence[ScannedSet]) -> Iterator[Finding]:
     for each in sets:
         for index in np.unique(each.colours.of, return_index=True)[1].tolist():  # the first mask of each row
             row = each.colours.rows[each.colours.of[index]]
-            values = np.flatnonzero(row >= 0).tolist()
+            values = np.flatnonzero(row[:IGNORE_INDEX] >= 0).tolist()
             mask = str(masks_of_set(each)[index]) if values else ""
             for value in values:
                 colour, where = first.setdefault(value, (int(row[value]), mask))
