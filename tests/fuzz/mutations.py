@@ -63,6 +63,10 @@ def _place(chance: random.Random, length: int) -> int:
     return chance.randrange(min(length, 100) + 1) if chance.random() < 0.5 else chance.randrange(length + 1)
 
 
+MOST_NODES = 1000
+"""Of a tree that may still grow."""
+
+
 def tree_damaged(chance: random.Random, tree: Any) -> Any:
     """A copy of a tree of lists and dicts with a few values, keys or entries changed."""
     holder = [json.loads(json.dumps(tree))]
@@ -79,9 +83,9 @@ def tree_damaged(chance: random.Random, tree: Any) -> Any:
                 parent[chance.choice(ODD_TEXTS)] = parent.pop(key)
             case 4 if isinstance(parent, dict):
                 del parent[key]
-            case 5 if isinstance(value, list):
+            case 5 if isinstance(value, list) and len(nodes) < MOST_NODES:
                 parent[key] = value * chance.choice((0, 2, 300))
-            case 6:
+            case 6 if len(nodes) < MOST_NODES:
                 other, place = chance.choice(nodes)
                 if not isinstance(other, dict) or place in other:
                     parent[key] = json.loads(json.dumps(other[place]))
