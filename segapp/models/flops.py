@@ -47,7 +47,7 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, clock: Clock = time.pe
     """
     length = 8192
     if device.type == "cpu":
-        length = 1024 if dtype == torch.float32 else 2048
+        length = 1024 if dtype == torch.float32 else _side_on_cpu(dtype)
     generator = torch.Generator(device).manual_seed(0)  # not zeros, which take less power and so less time
     a, b = (torch.randn(length, length, generator=generator, device=device).to(dtype) for _ in range(2))
     out = torch.empty_like(a)
@@ -59,6 +59,15 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, clock: Clock = time.pe
     finally:
         torch.set_float32_matmul_precision(precision)
     return 2 * length**3 / seconds
+
+
+def _side_on_cpu(dtype: torch.dtype) -> int:
+    """2048 for matrices of half precision where the CPU computes with it; else 256, which it takes long enough for."""
+    small, large = 256, 2048
+    a = torch.ones(small, small, dtype=dtype)
+    start = time.perf_counter()
+    torch.mm(a, a)
+    return large if (time.perf_counter() - start) * (large / small) ** 3 < 0.2 else small
 
 
 def copy_rate(device: torch.device, clock: Clock = time.perf_counter) -> float:
