@@ -122,6 +122,8 @@ def published(name: str, *, offline: bool = False) -> Path:
     get = partial(fetch, entry.url, downloads, megabytes=entry.megabytes, offline=offline, otherwise=instead(entry))
     if _is_sound(path):
         return path
+    if entry.url.endswith(keras.SUFFIXES):
+        keras.check_h5py(name)  # told before a long download
     if offline and not (downloads / entry.url.rpartition("/")[2]).exists():
         get()  # says so; a cache that is read-only is not what is wrong
     try:

@@ -44,7 +44,7 @@ class ZooEntry:
 
 
 def _of_timm(name: str, megabytes: int, licence: str, top_1: str) -> ZooEntry:
-    """`top_1`: a percentage and the side in pixels at which timm measured it."""
+    """`top_1`: a percentage, and the side in pixels at which timm measured it where that is known."""
     return ZooEntry(
         "encoder",
         "timm",
@@ -53,7 +53,7 @@ def _of_timm(name: str, megabytes: int, licence: str, top_1: str) -> ZooEntry:
         megabytes,
         licence,
         ("imagenet",),
-        f"top-1 {top_1} px",
+        f"top-1 {top_1}",
         TIMM_RESULTS,
         timm=name,
     )
@@ -313,7 +313,7 @@ ZOO = {
         "encoder",
         "xception",
         "ImageNet, timm's port of Keras's",
-        f"{TIMM}legacy_xception.tf_in1k/resolve/main/model.safetensors",
+        "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-cadene/xception-43020ad28.pth",
         92,
         "Apache-2.0",
         ("imagenet",),
@@ -334,7 +334,7 @@ ZOO = {
     "inception_v3.tf_in1k": ZooEntry(
         "encoder",
         "inception_v3",
-        "ImageNet, timm's port of Google's",
+        "ImageNet, timm's port of Google's; trained with model.encoder.counts_padding=false",
         f"{TIMM}inception_v3.tf_in1k/resolve/main/model.safetensors",
         95,
         "Apache-2.0",
@@ -345,14 +345,14 @@ ZOO = {
     **{
         name: _of_timm(name, megabytes, licence, top_1)
         for name, megabytes, licence, top_1 in (
-            ("resnet50.tv2_in1k", 102, "BSD-3-Clause", "80.8 on ImageNet at 224"),
-            ("resnet101.tv2_in1k", 178, "BSD-3-Clause", "81.9 on ImageNet at 224"),
-            ("resnext50_32x4d.tv2_in1k", 100, "BSD-3-Clause", "81.2 on ImageNet at 224"),
-            ("seresnet50.ra2_in1k", 112, "Apache-2.0", "81.3 on ImageNet at 288"),
-            ("seresnext50_32x4d.racm_in1k", 110, "Apache-2.0", "82.2 on ImageNet at 288"),
-            ("vgg16.tv_in1k", 553, "BSD-3-Clause", "71.59 on ImageNet at 224"),
-            ("densenet121.ra_in1k", 32, "Apache-2.0", "75.57 on ImageNet at 288"),
-            ("mobilenetv2_100.ra_in1k", 14, "Apache-2.0", "72.91 on ImageNet at 224"),
+            ("resnet50.tv2_in1k", 102, "BSD-3-Clause", "80.8 on ImageNet at 224 px"),
+            ("resnet101.tv2_in1k", 178, "BSD-3-Clause", "81.9 on ImageNet at 224 px"),
+            ("resnext50_32x4d.tv2_in1k", 100, "BSD-3-Clause", "81.2 on ImageNet at 224 px"),
+            ("seresnet50.ra2_in1k", 112, "Apache-2.0", "81.3 on ImageNet at 288 px"),
+            ("seresnext50_32x4d.racm_in1k", 110, "Apache-2.0", "82.2 on ImageNet at 288 px"),
+            ("vgg16.tv_in1k", 553, "BSD-3-Clause", "71.59 on ImageNet at 224 px"),
+            ("densenet121.ra_in1k", 32, "Apache-2.0", "75.57 on ImageNet"),
+            ("mobilenetv2_100.ra_in1k", 14, "Apache-2.0", "72.91 on ImageNet at 224 px"),
         )
     },
 }

@@ -1,5 +1,6 @@
 """Keras's Xception, in each form in which Keras writes it."""
 
+import importlib.util
 import json
 import zipfile
 from pathlib import Path
@@ -207,3 +208,11 @@ def test_keras_padding_is_for_a_classifier() -> None:
     assert XceptionConfig(name="xception", padding="tensorflow").is_as_published
     assert XceptionConfig(name="xception", padding="valid").is_as_published
     assert not XceptionConfig(name="xception", activation="elu").is_as_published
+
+
+def test_that_h5py_is_missing_is_told_before_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGAPP_CACHE", str(tmp_path))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"xception\.keras: .*pip install 'segapp\[keras\]'"):
+        find_encoder("xception.keras", XceptionConfig(name="xception"))
+    assert not [*tmp_path.rglob("*.h5")]

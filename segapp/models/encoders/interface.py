@@ -31,7 +31,7 @@ class Feature(NamedTuple):
     stride: int
 
 
-AT_BORDERS = ("padding",)
+AT_BORDERS = ("padding", "counts_padding")
 """Keys of encoders that change values at an image's borders alone."""
 
 

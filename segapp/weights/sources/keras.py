@@ -4,6 +4,7 @@ Layers are found by the names that keras/src/applications/xception.py gives them
 are told by their shapes: no two of them have the same.
 """
 
+import importlib.util
 import io
 import json
 import re
@@ -128,14 +129,21 @@ def _classes(path: Path, head: list[Tensor] | None) -> tuple[str, ...]:
 # -- files -----------------------------------------------------------------------------------------------------------
 
 
+def check_h5py(source: str) -> None:
+    """Raises:
+    UserError: h5py, which reads such a file, is missing.
+    """
+    if importlib.util.find_spec("h5py") is None:
+        raise UserError(f"{source}: Keras's files are read with h5py: pip install 'segapp[keras]'")
+
+
 def _layers(path: Path) -> Layers:
     """Raises:
     UserError: damaged, of a form that names no layers, or h5py is missing.
     """
-    try:
-        import h5py
-    except ImportError:
-        raise UserError(f"{path}: Keras's files are read with h5py: pip install 'segapp[keras]'") from None
+    check_h5py(str(path))
+    import h5py
+
     try:
         if path.suffix == ".keras":
             with zipfile.ZipFile(path) as archive:
