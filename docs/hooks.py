@@ -16,6 +16,7 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from segapp.weights.networks import COLUMNS, NETWORKS, rows
 from segapp.weights.zoo import ZOO, ZooEntry
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,6 +62,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         readme = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## More\n")[0]
         markdown = markdown.replace("<!-- README -->", _relinked(readme, "README.md", uri))
     if uri == "weights.md":
+        markdown = markdown.replace("<!-- networks -->", _network_table())
         markdown = markdown.replace("<!-- zoo -->", _zoo_table()).replace("<!-- cards -->", _zoo_cards())
     if uri in _config_pages() or uri in _api_pages():
         return markdown
@@ -220,6 +222,15 @@ def _api_pages() -> dict[str, str]:
 
 def _use(name: str, entry: ZooEntry) -> str:
     return f"checkpoint={name}" if entry.kind == "network" else f"encoder_weights={name}"
+
+
+def _network_table() -> str:
+    lines = ["| " + " | ".join((*COLUMNS, "weights")) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for row in rows():
+        weights = ", ".join(f"`{name}`" for name in NETWORKS[row[0]].weights) or "-"
+        lines.append("| " + " | ".join((f"`{row[0]}`", *row[1:], weights)) + " |")
+    notes = [f"- `{name}`: {each.note}." for name, each in NETWORKS.items() if each.note]
+    return "\n".join([*lines, "", *notes])
 
 
 def _zoo_table() -> str:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,18 @@ def test_the_data_set_of_its_page(tmp_path: Path) -> None:
     told: list[Unpaired] = []
     assert config.dataset("val", told.extend).ids[:] == ["b.png"]
     assert [(each.kind, each.file) for each in told] == [("image_without_mask", "c.png"), ("absent_image", "d.png")]
+
+
+def test_pictures_of_the_ideas_are_those_that_are_drawn() -> None:
+    drawn = runpy.run_path(str(ROOT / "docs" / "draw_ideas.py"))["drawings"]()
+    kept = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "ideas").glob("*.svg")}
+    assert kept == drawn
+    page = (ROOT / "docs" / "ideas.md").read_text(encoding="utf-8")
+    assert page.count("\n## ") == len(drawn) == 10
+    assert all(f"](ideas/{name}.svg)" in page for name in drawn)
+    proofs = (ROOT / "tests" / "models" / "test_ideas.py").read_text(encoding="utf-8")
+    proofs += (ROOT / "tests" / "models" / "test_encoders.py").read_text(encoding="utf-8")
+    assert all(f"def {name}(" in proofs for name in re.findall(r"`(test_\w+)`", page))
 
 
 @pytest.mark.slow

@@ -8,11 +8,12 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
@@ -68,6 +69,8 @@ def compose_config(name: str, overrides: Sequence[str], kind: type[Config] = Con
         with initialize_config_dir(str(CONF), version_base="1.3"):
             try:
                 composed = compose(name, overrides)
+                for key in _unfit(composed, overrides):
+                    log.info("%s is left out: what is chosen has no such key", key)
                 return OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
             except OverrideParseException as error:
                 message = f"cannot read {error.override!r}: write key=value, and quote special characters"
@@ -82,6 +85,27 @@ def compose_config(name: str, overrides: Sequence[str], kind: type[Config] = Con
         raise UserError(f"{error}{hint}") from None
     except ValueError as error:  # Hydra's own, at a group set to null or to a number
         raise UserError(f"{' '.join(_choices(overrides))}: {error}") from None
+
+
+def _unfit(composed: DictConfig, overrides: Sequence[str]) -> list[str]:
+    """Takes out what an experiment sets of a choice of its own where the command line takes another, which has no
+    such key: the width of an encoder, say. Returns the keys."""
+    typed = {each.lstrip("+~").partition("=")[0] for each in overrides}
+    unfit = []
+    for choice in _choices(overrides):
+        group, _, name = choice.lstrip("+").partition("=")
+        file = CONF / group / f"{name}.yaml"
+        known = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+        place = OmegaConf.select(composed, group.replace("/", "."))
+        if known is None or "defaults" in known or not isinstance(place, DictConfig):
+            continue
+        for key in {*place} - known.keys():
+            full = f"{group.replace('/', '.')}.{key}"
+            if full not in typed:
+                with open_dict(place):
+                    del place[key]
+                unfit.append(full)
+    return sorted(unfit)
 
 
 def upgraded(values: dict[str, Any]) -> dict[str, Any]:

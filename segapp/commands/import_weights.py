@@ -6,6 +6,8 @@ python tools/import_weights.py deeplabv3_pascal_train_aug_2018_01_04.tar.gz outp
 python tools/import_weights.py DIR/model.ckpt output=mine.safetensors          a TensorFlow checkpoint's prefix
 python tools/import_weights.py DIR output=mine.safetensors                     the last one of a training folder
 python tools/import_weights.py DIR@30000 output=mine.safetensors               that of step 30000
+python tools/import_weights.py xception_weights_tf_dim_ordering_tf_kernels.h5 output=xception.safetensors     Keras's
+python tools/import_weights.py model.safetensors timm=resnet50.a1_in1k output=resnet50.safetensors
 python tools/import_weights.py runs/train/RUN output=encoder.safetensors format=timm
 """
 
@@ -30,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 OF_NETWORKS = ("classes", "output_stride", "canvas")
-METADATA = (*OF_NETWORKS, "trained_on", "licence")
+METADATA = (*OF_NETWORKS, "trained_on", "licence", "timm")
 """Keys that say what foreign weights do not tell of themselves."""
 
 
@@ -43,6 +45,7 @@ class ImportConfig(Config):
     classes: UserPath | None
     trained_on: Words | None
     licence: str | None
+    timm: str | None
     output_stride: Literal[8, 16, 32] | None
     canvas: Annotated[int, Field(gt=0, le=4097)] | Literal["auto"] | None
 
@@ -77,7 +80,9 @@ def main(arguments: list[str]) -> int:
         if unfit and not info.is_segmentation:
             raise UserError(f"{source} holds an encoder alone, which has no {unfit[0]}")
         if config.format == "timm" and info.network.encoder not in (*timm.ENCODERS, *timm.RENAMED):
-            raise UserError(f"{source} is {info.network.encoder.describe()}; timm has no such network")
+            is_timms = info.network.encoder.name == "timm"
+            why = "of timm's, only Xceptions and Inception-v3 are written" if is_timms else "timm has no such network"
+            raise UserError(f"{source} is {info.network.encoder.describe()}; {why}")
         (write_timm if config.format == "timm" else write_converted)(config.output, info, weights)
     log.info("%s: %s", source, info.describe())
     print(f"{config.output} ({config.output.stat().st_size / 1e6:.0f} MB)")
@@ -100,6 +105,7 @@ def metadata_of_source(source: Path, config: ImportConfig) -> WeightsMetadata:
         classes=None if config.classes is None else read_classes(config.classes).names,
         output_stride=config.output_stride or base.output_stride,
         canvas=base.canvas if config.canvas == "auto" else config.canvas,
+        timm=config.timm,
     )
 
 

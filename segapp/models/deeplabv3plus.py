@@ -2,11 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
 from segapp.base.config import Config
 from segapp.base.errors import UserError
+from segapp.models.deformable import Version, deform_last_stage
 from segapp.models.encoders import EncoderConfig
 from segapp.models.encoders.interface import Encoder, Feature
 from segapp.models.head import ASPP, Decoder, DensePredictionCell
@@ -21,6 +23,7 @@ class ASPPConfig(Config):
     image_pooling: bool
     atrous: bool = True
     dropout: float = Field(ge=0, lt=1)
+    deformable: Version | None = None
 
     def build(self, in_channels: int, output_stride: int) -> ASPP:
         return ASPP(
@@ -31,6 +34,7 @@ class ASPPConfig(Config):
             image_pooling=self.image_pooling,
             atrous=self.atrous,
             dropout=self.dropout,
+            deformable=self.deformable,
         )
 
 
@@ -69,9 +73,26 @@ class DeepLabV3PlusConfig(Config):
 
     kind: Literal["deeplabv3plus"] = "deeplabv3plus"
     encoder: EncoderConfig
+    deformable: Version | None = None
     output_stride: Literal[8, 16, 32]
     aspp: Annotated[ASPPConfig | DensePredictionCellConfig, Field(discriminator="name"), BeforeValidator(_named)]
     decoder: DecoderConfig | None
+
+    def build_encoder(self) -> Encoder:
+        """Freshly initialised, its last stage deformable if asked.
+
+        Raises:
+            UserError: it has no feature of the output stride, or no 3x3 convolutions to deform.
+        """
+        encoder = self.encoder.build(self.output_stride)
+        if self.deformable is not None:
+            with torch.device("meta"):
+                try:
+                    reference = self.encoder.build(32)
+                except UserError:  # it has no feature of stride 32
+                    reference = self.encoder.build(16)
+            deform_last_stage(encoder, reference, self.deformable)
+        return encoder
 
     def build(self, num_classes: int) -> "DeepLabV3Plus":
         """Freshly initialised.
@@ -80,7 +101,7 @@ class DeepLabV3PlusConfig(Config):
             UserError: the encoder has no feature of `decoder.low_level_stride`, or the head no rates for the output
                 stride.
         """
-        encoder = self.encoder.build(self.output_stride)
+        encoder = self.build_encoder()
         aspp = self.aspp.build(encoder.features[-1].channels, self.output_stride)
         if self.decoder is None:
             return DeepLabV3Plus(encoder, aspp, None, 0, self.aspp.channels, num_classes)

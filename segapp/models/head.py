@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from segapp.models.deformable import Version, replace
 from segapp.models.layers import ConvBN, SeparableConv, init_head, resize
 
 EPS = 1.001e-5
@@ -35,6 +36,7 @@ class ASPP(nn.Module):
         image_pooling: leave out for Cityscapes, as the paper does.
         atrous: with the atrous branches.
         dropout: after the projection.
+        deformable: of the atrous branches' 3x3 convolutions.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class ASPP(nn.Module):
         image_pooling: bool = True,
         atrous: bool = True,
         dropout: float = 0.1,
+        deformable: Version | None = None,
     ) -> None:
         super().__init__()
         self.image_pooling: ConvBN | None = None
@@ -59,6 +62,10 @@ class ASPP(nn.Module):
         self.projection = ConvBN(joined, channels, eps=EPS)
         self.dropout = nn.Dropout(dropout)
         init_head(self.modules())
+        if deformable is not None:
+            for name, module in list(self.named_modules()):
+                if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
+                    replace(self, name, deformable)
 
     def forward(self, x: Tensor) -> Tensor:
         branches = [branch(x) for branch in self.branches]

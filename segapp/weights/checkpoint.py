@@ -19,6 +19,7 @@ from segapp.base.files import atomic_write
 from segapp.base.images import WHITE, JpegDecoder, WhiteLevel
 from segapp.models.classifier import ClassifierConfig
 from segapp.models.deeplabv3plus import DeepLabV3Plus, DeepLabV3PlusConfig
+from segapp.models.deformable import OFFSET
 from segapp.models.encoders.interface import INCEPTION, Encoder, Normalization
 
 METADATA = "segapp"
@@ -268,7 +269,7 @@ def start_from(path: Path, model: DeepLabV3Plus, classes: tuple[str, ...]) -> tu
         UserError: no checkpoint, or one of another architecture.
     """
     info = read_network_info(path)
-    expected = model.state_dict()
+    expected = _without_new_offsets(path, model.state_dict())
     keeps = len(info.classes) == len(classes)
     needed = expected if keeps else {name: each for name, each in expected.items() if not name.startswith(LOGITS)}
     weights = read_weights(
@@ -277,7 +278,7 @@ def start_from(path: Path, model: DeepLabV3Plus, classes: tuple[str, ...]) -> tu
         lambda name: None if name.startswith(LOGITS) and not keeps else name,
         remedy=f"it is {info.network.encoder.describe()}; set model= as it was trained",
     )
-    model.load_state_dict(expected | weights)
+    model.load_state_dict(model.state_dict() | weights)
     remark = None
     if not keeps:
         had = f"for {len(info.classes)} classes there" if info.classes else "missing there"
@@ -302,12 +303,23 @@ def start_encoder_from(path: Path, encoder: Encoder) -> CheckpointInfo:
     info = read_info(path)
     weights = read_weights(
         path,
-        encoder.state_dict(),
+        _without_new_offsets(path, encoder.state_dict()),
         encoder_name if info.is_segmentation else without_classifier,
         remedy=f"it is {info.network.encoder.describe()}; set encoder_weights to others, or to null for none",
     )
-    encoder.load_state_dict(weights)
+    encoder.load_state_dict(encoder.state_dict() | weights)
     return info
+
+
+def _without_new_offsets(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those of `expected` that a file must have to start from it: offsets of deformable convolutions that it has not
+    start at zero, as the plain ones."""
+    try:
+        with safe_open(path, "pt") as file:
+            names = {name.removeprefix(ENCODER) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: no checkpoint, or a damaged one ({error})") from None
+    return {name: each for name, each in expected.items() if OFFSET not in name or name.removeprefix(ENCODER) in names}
 
 
 def encoder_name(name: str) -> str | None:

@@ -11,8 +11,10 @@ from segapp.base.errors import UserError
 from segapp.base.files import file_lock, scratch_folder
 from segapp.base.paths import runs_folder
 from segapp.models.encoders import EncoderConfig
+from segapp.models.encoders.timm import TimmConfig
 from segapp.runs.layout import BEST
 from segapp.weights.checkpoint import read_info
+from segapp.weights.sources import keras
 from segapp.weights.sources.common import WeightsMetadata
 from segapp.weights.sources.convert import ARCHIVES, convert, own_file, write_converted
 from segapp.weights.sources.timm import is_torch_file
@@ -48,16 +50,29 @@ def find_encoder(weights: str, encoder: EncoderConfig, *, offline: bool = False)
         UserError: there is none, it cannot be had, or it is known to be another encoder's.
     """
     if weights == AUTO:
-        of_it = [name for name, entry in ZOO.items() if entry.kind == "encoder" and entry.encoder == encoder.name]
+        of_it = [name for name, entry in ZOO.items() if entry.kind == "encoder" and _is_of(entry, encoder)]
         if not of_it:
-            raise UserError(f"encoder_weights=auto: none are published for {encoder.name}; null starts from scratch")
-        weights = of_it[0]
-    if weights in ZOO and not (encoder.is_as_published and ZOO[weights].encoder == encoder.name):  # before a download
+            which = encoder.model if isinstance(encoder, TimmConfig) else encoder.name
+            raise UserError(f"encoder_weights=auto: none are published for {which}; null starts from scratch")
+        tagged = getattr(encoder, "model", None)
+        weights = tagged if tagged in of_it else of_it[0]
+    if weights in ZOO and not (_is_of(ZOO[weights], encoder) and _is_as_published(encoder)):  # before a download
         raise UserError(
             f"encoder_weights={weights} is not for {encoder.describe()}; "
             "name other weights, or set it to null to start from scratch"
         )
     return find_weights(weights, offline=offline)
+
+
+def _is_of(entry: ZooEntry, encoder: EncoderConfig) -> bool:
+    """Whether weights are of this family, and of timm's networks of this architecture."""
+    if isinstance(encoder, TimmConfig):
+        return entry.timm is not None and entry.timm.partition(".")[0] == encoder.model.partition(".")[0]
+    return entry.encoder == encoder.name
+
+
+def _is_as_published(encoder: EncoderConfig) -> bool:
+    return isinstance(encoder, TimmConfig) or encoder.is_as_published
 
 
 def find_weights(name: str, *, offline: bool = False) -> Path:
@@ -78,6 +93,8 @@ def find_weights(name: str, *, offline: bool = False) -> Path:
         if inside is None:
             raise UserError(f"{path}: no {BEST} in this folder, and no checkpoint of a run")
         return inside
+    if path.suffix in keras.SUFFIXES and path.is_file():
+        raise UserError(f"{path} is Keras's: tools/import_weights.py {path} output=NAME.safetensors converts it")
     if is_torch_file(path):
         raise UserError(
             f"{path} is a file of torch.save, which may run code: "
@@ -105,6 +122,8 @@ def published(name: str, *, offline: bool = False) -> Path:
     get = partial(fetch, entry.url, downloads, megabytes=entry.megabytes, offline=offline, otherwise=instead(entry))
     if _is_sound(path):
         return path
+    if entry.url.endswith(keras.SUFFIXES):
+        keras.check_h5py(name)  # told before a long download
     if offline and not (downloads / entry.url.rpartition("/")[2]).exists():
         get()  # says so; a cache that is read-only is not what is wrong
     try:
@@ -149,6 +168,7 @@ def metadata_of(entry: ZooEntry) -> WeightsMetadata:
         classes=None,
         output_stride=entry.output_stride,
         canvas=entry.canvas,
+        timm=entry.timm,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 GOOGLE = "https://storage.googleapis.com/download.tensorflow.org/models/"
 """As http://download.tensorflow.org/models/, the address in Google's model zoo, but encrypted."""
 CORAL = "https://github.com/google-coral/test_data/raw/master/"
+KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/"
 TIMM = "https://huggingface.co/timm/"
 
 MODEL_ZOO = "research/deeplab/g3doc/model_zoo.md"
@@ -24,6 +25,7 @@ class ZooEntry:
     published: the figures that its authors give, not this project's. source: where.
     classes: that the network tells apart; None for an encoder alone, or where no one says.
     canvas: side in pixels on which it was evaluated; None: whole images.
+    timm: which network of timm's it is, with its tag, where `encoder` is "timm".
     """
 
     kind: Literal["network", "encoder"]
@@ -38,6 +40,23 @@ class ZooEntry:
     classes: int | None = None
     canvas: int | None = 513
     output_stride: Literal[8, 16, 32] = 16
+    timm: str | None = None
+
+
+def _of_timm(name: str, megabytes: int, licence: str, top_1: str) -> ZooEntry:
+    """`top_1`: a percentage, and the side in pixels at which timm measured it where that is known."""
+    return ZooEntry(
+        "encoder",
+        "timm",
+        "ImageNet, as timm publishes it",
+        f"{TIMM}{name}/resolve/main/model.safetensors",
+        megabytes,
+        licence,
+        ("imagenet",),
+        f"top-1 {top_1}",
+        TIMM_RESULTS,
+        timm=name,
+    )
 
 
 ZOO = {
@@ -290,22 +309,75 @@ ZOO = {
         "top-1 79.92 on ImageNet at 299 px",
         TIMM_RESULTS,
     ),
+    "legacy_xception.tf_in1k": ZooEntry(
+        "encoder",
+        "xception",
+        "ImageNet, timm's port of Keras's",
+        "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-cadene/xception-43020ad28.pth",
+        92,
+        "Apache-2.0",
+        ("imagenet",),
+        "top-1 79.06 on ImageNet at 299 px",
+        TIMM_RESULTS,
+    ),
+    "xception.keras": ZooEntry(
+        "encoder",
+        "xception",
+        "ImageNet, Keras's, by the paper's author; needs h5py: pip install 'segapp[keras]'",
+        f"{KERAS}xception/xception_weights_tf_dim_ordering_tf_kernels.h5",
+        92,
+        "MIT",
+        ("imagenet",),
+        "top-1 79.0 on ImageNet at 299 px",
+        "arXiv:1610.02357, Table 1",
+    ),
+    "inception_v3.tf_in1k": ZooEntry(
+        "encoder",
+        "inception_v3",
+        "ImageNet, timm's port of Google's; trained with model.encoder.counts_padding=false",
+        f"{TIMM}inception_v3.tf_in1k/resolve/main/model.safetensors",
+        95,
+        "Apache-2.0",
+        ("imagenet",),
+        "top-1 77.87 on ImageNet at 299 px",
+        TIMM_RESULTS,
+    ),
+    **{
+        name: _of_timm(name, megabytes, licence, top_1)
+        for name, megabytes, licence, top_1 in (
+            ("resnet50.tv2_in1k", 102, "BSD-3-Clause", "80.8 on ImageNet at 224 px"),
+            ("resnet101.tv2_in1k", 178, "BSD-3-Clause", "81.9 on ImageNet at 224 px"),
+            ("resnext50_32x4d.tv2_in1k", 100, "BSD-3-Clause", "81.2 on ImageNet at 224 px"),
+            ("seresnet50.ra2_in1k", 112, "Apache-2.0", "81.3 on ImageNet at 288 px"),
+            ("seresnext50_32x4d.racm_in1k", 110, "Apache-2.0", "82.2 on ImageNet at 288 px"),
+            ("vgg16.tv_in1k", 553, "BSD-3-Clause", "71.59 on ImageNet at 224 px"),
+            ("densenet121.ra_in1k", 32, "Apache-2.0", "75.57 on ImageNet"),
+            ("mobilenetv2_100.ra_in1k", 14, "Apache-2.0", "72.91 on ImageNet at 224 px"),
+        )
+    },
 }
 """By name."""
 
 
 def listing() -> str:
     """The zoo as a table for people."""
-    lines = []
-    for name, entry in ZOO.items():
-        use = f"checkpoint={name}" if entry.kind == "network" else f"encoder_weights={name}"
-        lines += [
-            name,
-            f"    {entry.what}",
-            f"    use        {use}",
-            f"    seen       {', '.join(entry.trained_on)}",
-            f"    published  {entry.published}" + ("" if entry.published == "none" else f" ({entry.source})"),
-            f"    file       {entry.url} (about {entry.megabytes} MB, {entry.licence})",
-            "",
-        ]
-    return "\n".join(lines).rstrip()
+    return "\n\n".join(map(card, ZOO))
+
+
+def card(name: str) -> str:
+    """What is known of weights, for people.
+
+    Raises:
+        KeyError: there are none of this name.
+    """
+    entry = ZOO[name]
+    use = f"checkpoint={name}" if entry.kind == "network" else f"encoder_weights={name}"
+    lines = [
+        name,
+        f"    {entry.what}",
+        f"    use        {use}",
+        f"    seen       {', '.join(entry.trained_on)}",
+        f"    published  {entry.published}" + ("" if entry.published == "none" else f" ({entry.source})"),
+        f"    file       {entry.url} (about {entry.megabytes} MB, {entry.licence})",
+    ]
+    return "\n".join(lines)

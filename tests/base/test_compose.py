@@ -120,3 +120,23 @@ def test_commands_are_told_as_they_can_be_typed(monkeypatch: pytest.MonkeyPatch)
     assert as_invoked(text) == text, "in a clone"
     monkeypatch.setattr("segapp.base.paths.IN_CLONE", False)
     assert as_invoked(text) == "segapp train x; segapp eval, segapp import_weights list"
+
+
+@pytest.mark.parametrize("encoder", [path.stem for path in (CONF / "model" / "encoder").glob("*.yaml")])
+def test_an_experiment_goes_with_every_encoder(encoder: str) -> None:
+    """The demo sets its encoder's width, and not every one has such a key."""
+    config = read_config("train", ["experiment=demo", f"model/encoder={encoder}"], TrainConfig)
+    assert config.model.encoder.name == encoder
+    assert getattr(config.model.encoder, "width", 0.25) == 0.25
+    assert config.model.aspp.channels == 64
+
+
+def test_what_an_experiment_sets_of_another_choice_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        read_config("train", ["experiment=demo", "model/encoder=timm"], TrainConfig)
+    assert "model.encoder.width is left out: what is chosen has no such key" in caplog.text
+    typed = ["experiment=demo", "model/encoder=timm", "model.encoder.width=0.5"]
+    with pytest.raises(UserError, match=r"model\.encoder\.width is no key of this config"):
+        read_config("train", typed, TrainConfig)
+    with pytest.raises(UserError, match="is no key of this config"):
+        read_config("train", ["model/encoder=timm", "model.encoder.width=0.5"], TrainConfig)

@@ -80,3 +80,15 @@ def test_initial_values() -> None:
     for at, bias in enumerate((0, 1, 0, 1, 1)):
         assert encoder.get_parameter(f"blocks.{at}.conv.weight").std().item() == pytest.approx(0.01, rel=0.05)
         assert (encoder.get_parameter(f"blocks.{at}.conv.bias") == bias).all()
+
+
+@torch.inference_mode()
+def test_half_precision_holds_squares_of_pixels() -> None:
+    """255 squared is more than float16 holds."""
+    encoder = AlexNet(output_stride=32, width=0.25).eval()
+    randomise(encoder)
+    images = torch.rand(1, 3, 65, 65) * 255 - 120
+    expected = encoder(images)[-1]
+    output = encoder.half()(images.half())[-1]
+    assert output.isfinite().all()
+    assert (output.float() - expected).norm() / expected.norm() < 0.02

@@ -11,6 +11,7 @@ from torchvision.models.inception import InceptionB, InceptionD
 
 from segapp.base.errors import UserError
 from segapp.models.classifier import ClassifierConfig
+from segapp.models.encoders.inception import Style, built
 from segapp.models.encoders.inception_v3 import InceptionV3, InceptionV3Config
 from segapp.models.flops import forward_flops
 from segapp.weights.sources.timm_names import inception_v3_names
@@ -134,3 +135,19 @@ def test_constants_of_the_released_code() -> None:
         if convs.weight.numel() > 100_000:
             # A normal cut there keeps 0.8796 of its standard deviation.
             assert convs.weight.std().item() == pytest.approx(std * 0.8796, rel=0.01)
+
+
+@torch.inference_mode()
+def test_averages_leave_out_what_is_around_where_it_is_said() -> None:
+    """As TensorFlow's: of ones the mean is one at a border, too."""
+    ones = torch.ones(1, 1, 5, 5)
+    for counts, corner in ((True, 4 / 9), (False, 1.0)):
+        pool, _ = built("average", 1, Style(None, 1.0, counts), stride=1, rate=1)
+        assert pool(ones)[0, 0, 0, 0] == pytest.approx(corner)
+    outputs = []
+    for counts in (True, False):
+        encoder = InceptionV3Config(name="inception_v3", width=0.125, counts_padding=counts).build(16).eval()
+        randomise(encoder)
+        outputs.append(encoder(torch.rand(1, 3, 65, 65, generator=torch.Generator().manual_seed(0)))[-1])
+    assert not torch.allclose(*outputs)
+    assert InceptionV3Config(name="inception_v3", counts_padding=False).is_as_published

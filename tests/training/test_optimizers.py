@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import (
 from segapp.base.compose import compose_config, validate
 from segapp.base.config import Config
 from segapp.base.errors import UserError
+from segapp.models.deformable import DeformableConv2d
 from segapp.training.optimizers import AdamWConfig, OptimizerConfig, SGDConfig, build_optimizer, parameter_groups
 from segapp.training.schedules import ScheduleConfig, lr_factor
 from tests.networks import small
@@ -253,3 +254,18 @@ def test_nesterov_needs_momentum() -> None:
     assert validate({"optimizer": values}, _Config).optimizer.lr == 0.007
     with pytest.raises(UserError, match=r"optimizer\.nesterov=True: it needs a momentum above 0"):
         validate({"optimizer": values | {"momentum": 0}}, _Config)
+
+
+@pytest.mark.parametrize("config", [PAPER, adamw()])
+def test_offsets_of_deformable_convs_run_slower(config: OptimizerConfig) -> None:
+    model = nn.Sequential(DeformableConv2d(nn.Conv2d(3, 4, 3, padding=1), "v2"))
+    groups = {
+        id(parameter): (group["lr"] / config.lr, group["weight_decay"])
+        for group in build_optimizer(model, config).param_groups
+        for parameter in group["params"]
+    }
+    rates = {name: groups[id(parameter)] for name, parameter in model.named_parameters()}
+    decay = config.weight_decay
+    assert rates["0.weight"] == (1, decay)
+    assert rates["0.offset.weight"] == (pytest.approx(0.1), decay)
+    assert rates["0.offset.bias"] == (pytest.approx(0.1), 0)

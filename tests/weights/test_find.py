@@ -207,8 +207,8 @@ def test_what_cannot_fit_is_told_before_a_download(requests: list[str]) -> None:
 
 
 def test_weights_are_of_the_encoder_they_name_not_of_one_whose_name_begins_alike() -> None:
-    """An encoder named "xception" would take xception65's by its first letters."""
-    for name in ("xception", "xception6", "xception655"):
+    """An encoder named "xceptio" would take xception65's by its first letters."""
+    for name in ("xceptio", "xception6", "xception655"):
         other = config().encoder.model_copy(update={"name": name})
         with pytest.raises(UserError, match=f"xception65_imagenet is not for {name} of width 1"):
             find_encoder("xception65_imagenet", other)

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 from torch import Tensor, nn
 
+from segapp.models.encoders.inception import ResponseNorm
 from segapp.models.encoders.interface import IMAGENET, Encoder, EncoderOptions, Feature, Normalization
 from segapp.models.encoders.pools import MaxPool2d
 from segapp.models.layers import scaled
@@ -71,7 +72,7 @@ class AlexNet(Encoder):
                 features.append(Feature(channels, current))
                 stride, rate = next(plan)
                 # PyTorch divides alpha by the number of channels that it sums, and Section 3.3 does not.
-                parts["norm"] = nn.LocalResponseNorm(5, alpha=5 * 1e-4, beta=0.75, k=2.0)
+                parts["norm"] = ResponseNorm(5, alpha=5 * 1e-4, beta=0.75, k=2.0)
                 parts["pool"] = MaxPool2d(3, stride, rate)
                 current *= stride
             stride, rate = next(plan)

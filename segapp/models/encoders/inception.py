@@ -47,10 +47,14 @@ class Unit:
 
 @dataclass(frozen=True)
 class Style:
-    """What the layers of a network have in common. `eps`: BN's; None for biases in its place."""
+    """What the layers of a network have in common.
+
+    `eps`: BN's; None for biases in its place. `counts_padding`: average pools count the zeros around.
+    """
 
     eps: float | None
     width: float
+    counts_padding: bool = True
 
 
 class ResponseNorm(nn.LocalResponseNorm):
@@ -84,7 +88,7 @@ def built(
         case "maximum":
             return MaxPool2d(3, stride, rate) if padded else nn.MaxPool2d(3, stride), channels
         case "average":
-            return AvgPool2d(3, stride, rate, counts_padding=True), channels
+            return AvgPool2d(3, stride, rate, counts_padding=style.counts_padding), channels
         case "response norm":
             return ResponseNorm(5), channels
     branches, total = Branches(), 0

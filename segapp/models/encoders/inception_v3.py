@@ -1,7 +1,8 @@
 """Inception-v3 (arXiv:1512.00567) as it was released (research/slim/nets/inception_v3.py), and as torchvision has it.
 
 The released network is not the paper's Table 1: it has four units of 7x7 factors behind Mixed_6a, not five, and 1x1
-convs of 80 and 3x3 of 192 in the stem. Average pools count the zeros around, as torchvision's and timm's do.
+convs of 80 and 3x3 of 192 in the stem. Average pools count the zeros around, as torchvision's and timm's do;
+TensorFlow's do not.
 """
 
 from typing import Literal
@@ -91,15 +92,19 @@ UNITS = (
 
 
 class InceptionV3Config(EncoderOptions):
-    """See conf/model/encoder/inception_v3.yaml. `width` multiplies every channel count, rounded to multiples of 8."""
+    """See conf/model/encoder/inception_v3.yaml. `width` multiplies every channel count, rounded to multiples of 8;
+    `counts_padding`: average pools count the zeros around."""
 
     name: Literal["inception_v3"]
     padding: Padding = "same"
+    counts_padding: bool = True
     width: float = Field(default=1.0, gt=0, le=4)
 
     def build(self, output_stride: int) -> "InceptionV3":
         check_padding(self.padding, output_stride)
-        return InceptionV3(output_stride=output_stride, padding=self.padding, width=self.width)
+        return InceptionV3(
+            output_stride=output_stride, padding=self.padding, width=self.width, counts_padding=self.counts_padding
+        )
 
 
 class InceptionV3(Inception):
@@ -109,14 +114,21 @@ class InceptionV3(Inception):
         output_stride: 8, 16 or 32.
         padding: see `Padding`.
         width: multiplies every channel count, rounded to multiples of 8.
+        counts_padding: average pools count the zeros around.
     """
 
     normalization = INCEPTION
 
-    def __init__(self, *, output_stride: int = 16, padding: Padding = "same", width: float = 1.0) -> None:
-        super().__init__(
-            UNITS, output_stride=output_stride, style=Style(EPS, width), padding=padding, smallest=SMALLEST
-        )
+    def __init__(
+        self,
+        *,
+        output_stride: int = 16,
+        padding: Padding = "same",
+        width: float = 1.0,
+        counts_padding: bool = True,
+    ) -> None:
+        style = Style(EPS, width, counts_padding)
+        super().__init__(UNITS, output_stride=output_stride, style=style, padding=padding, smallest=SMALLEST)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):  # slim.variance_scaling_initializer, which makes up for what is cut off
                 trunc_normal(module.weight, (1.3 * 2 / module.weight[0].numel()) ** 0.5)

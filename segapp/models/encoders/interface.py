@@ -31,6 +31,10 @@ class Feature(NamedTuple):
     stride: int
 
 
+AT_BORDERS = ("padding", "counts_padding")
+"""Keys of encoders that change values at an image's borders alone."""
+
+
 class EncoderOptions(Config):
     """The config of every encoder: all that rebuilds it but its weights and its output stride.
 
@@ -46,7 +50,9 @@ class EncoderOptions(Config):
 
     @property
     def is_as_published(self) -> bool:
-        return all(value == type(self).model_fields[key].default for key, value in self if key != "name")
+        """Whether published weights are for it: what is done at an image's borders leaves them as they are."""
+        fields = type(self).model_fields
+        return all(value == fields[key].default for key, value in self if key not in ("name", *AT_BORDERS))
 
     def describe(self) -> str:
         """As in "xception41 of width 0.25"."""

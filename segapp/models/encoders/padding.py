@@ -11,12 +11,12 @@ Padding = Literal["same", "valid"]
 network serves a classifier, which takes their mean, and no decoder."""
 
 
-def check_padding(padding: Padding, output_stride: int) -> None:
+def check_padding(padding: str, output_stride: int) -> None:
     """Raises:
     UserError: without its padding the network is asked for another output stride than a classifier's, 32.
     """
-    if padding == "valid" and output_stride != 32:
-        raise UserError(f"padding=valid is for a classifier; output stride {output_stride} needs padding=same")
+    if padding != "same" and output_stride != 32:
+        raise UserError(f"padding={padding} is for a classifier; output stride {output_stride} needs padding=same")
 
 
 def check_size(images: Tensor, smallest: int) -> None:

@@ -31,6 +31,17 @@ class MaxPool2d(_Pool):
         return F.max_pool2d(self.padded(x, -torch.inf), self.kernel, self.stride, dilation=self.dilation)
 
 
+class TensorFlowMaxPool2d(MaxPool2d):
+    """With TensorFlow's "SAME" padding: where an odd number of places is missing, one more after than before."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        amounts: list[int] = []
+        for side in (x.shape[3], x.shape[2]):
+            missing = max((-(-side // self.stride) - 1) * self.stride + self.kernel - side, 0)
+            amounts += [missing // 2, missing - missing // 2]
+        return F.max_pool2d(F.pad(x, amounts, value=-torch.inf), self.kernel, self.stride)
+
+
 class AvgPool2d(_Pool):
     """The mean over the window.
 

@@ -2,7 +2,8 @@
 
 Left open by the paper and taken from its author's code (keras/src/applications/xception.py): BN's epsilon, the initial
 values, no BN between a depthwise conv and its pointwise one, no ReLU before the first separable conv. Padding is
-symmetric, as in timm's legacy_xception; TensorFlow's pools pad an even side on the right and below alone.
+symmetric, as in timm's legacy_xception; TensorFlow's pools, those of padding=tensorflow, pad an even side on the right
+and below alone.
 """
 
 from collections import OrderedDict
@@ -13,8 +14,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from segapp.models.encoders.interface import INCEPTION, Encoder, EncoderOptions, Feature
-from segapp.models.encoders.padding import Padding, check_padding, check_size
-from segapp.models.encoders.pools import MaxPool2d
+from segapp.models.encoders.padding import check_padding, check_size
+from segapp.models.encoders.pools import MaxPool2d, TensorFlowMaxPool2d
 from segapp.models.layers import BatchNorm2d, Conv2d, ConvBN, DepthwiseConv2d, scaled
 from segapp.models.strides import strides_and_rates
 
@@ -24,6 +25,8 @@ STEM = 32, 64
 SMALLEST = 7
 """The side of which an unpadded stem leaves a place."""
 
+Padding = Literal["same", "valid", "tensorflow"]
+"""The first two as `segapp.models.encoders.padding` has them; the last as valid, with TensorFlow's pools: Keras's."""
 Activation = Literal["none", "relu", "elu"]
 ACTIVATIONS: dict[Activation, type[nn.Module]] = {"none": nn.Identity, "relu": nn.ReLU, "elu": nn.ELU}
 
@@ -59,7 +62,7 @@ class XceptionConfig(EncoderOptions):
     """See conf/model/encoder/xception.yaml.
 
     `activation` between depthwise and pointwise (Section 4.7); `residuals`: modules add their input (Section 4.6);
-    `padding` of the stem; `width` multiplies every channel count, rounded to multiples of 8.
+    `padding` of the stem and of pools; `width` multiplies every channel count, rounded to multiples of 8.
     """
 
     name: Literal["xception"]
@@ -94,7 +97,9 @@ def separable(in_channels: int, out_channels: int, activation: Activation, rate:
 class XceptionUnit(nn.Module):
     """As its `Unit` says, with the stride and the atrous rate that it runs with."""
 
-    def __init__(self, in_channels: int, unit: Unit, stride: int, rate: int, activation: Activation) -> None:
+    def __init__(
+        self, in_channels: int, unit: Unit, stride: int, rate: int, activation: Activation, padding: Padding
+    ) -> None:
         super().__init__()
         channels = in_channels
         self.convs = nn.ModuleList()
@@ -103,7 +108,8 @@ class XceptionUnit(nn.Module):
             channels = out_channels
         self.act = nn.ReLU()  # never in place: the raw input feeds the skip, and may be a feature
         self.relu = unit.relu
-        self.pool = MaxPool2d(3, stride, rate) if unit.stride > 1 else nn.Identity()
+        pool = TensorFlowMaxPool2d if padding == "tensorflow" else MaxPool2d
+        self.pool = pool(3, stride, rate) if unit.stride > 1 else nn.Identity()
         self.skip = unit.skip
         if unit.skip and (unit.stride > 1 or channels != in_channels):
             self.shortcut: nn.Module = ConvBN(in_channels, channels, eps=EPS, stride=stride, relu=False)
@@ -129,7 +135,7 @@ class Xception(Encoder):
         output_stride: 8, 16 or 32.
         activation: between depthwise and pointwise convs.
         residuals: modules add their input.
-        padding: of the stem; see `Padding`.
+        padding: of the stem, and of pools; see `Padding`.
         width: multiplies every channel count, rounded to multiples of 8.
     """
 
@@ -148,7 +154,7 @@ class Xception(Encoder):
         first, channels = (scaled(each, width) for each in STEM)
         self.stem = nn.Sequential(ConvBN(3, first, 3, stride=2, eps=EPS), ConvBN(first, channels, 3, eps=EPS))
         self.smallest = 1
-        if padding == "valid":
+        if padding != "same":
             self.smallest = SMALLEST
             for module in self.stem.modules():
                 if isinstance(module, Conv2d):
@@ -162,7 +168,7 @@ class Xception(Encoder):
                 features.append(Feature(channels, current))
             wide = tuple(scaled(each, width) for each in unit.channels)
             unit = Unit(wide, unit.stride, unit.skip and residuals, unit.relu)
-            self.blocks.append(XceptionUnit(channels, unit, stride, rate, activation))
+            self.blocks.append(XceptionUnit(channels, unit, stride, rate, activation, padding))
             channels, current = wide[-1], current * stride
         self.taps = tuple(unit.stride > 1 for unit in UNITS)
         self.features = (*features, Feature(channels, current))

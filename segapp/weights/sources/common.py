@@ -29,7 +29,11 @@ Weights = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class WeightsMetadata:
-    """What weights from elsewhere do not tell of themselves. `classes`: None for the names usual for their number."""
+    """What weights from elsewhere do not tell of themselves.
+
+    `classes`: None for the names usual for their number. `timm`: which network of timm's they are, by its name there;
+    None for those that have an encoder of their own here.
+    """
 
     address: str
     licence: str
@@ -37,6 +41,7 @@ class WeightsMetadata:
     classes: tuple[str, ...] | None
     output_stride: Literal[8, 16, 32]
     canvas: int | None
+    timm: str | None = None
 
     def source(self, sha256: str | None, files: list[Path]) -> Source:
         """Where weights come from; their checksum is that of `files` where it is not known already."""

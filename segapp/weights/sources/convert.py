@@ -10,7 +10,7 @@ from segapp.base.archives import extract
 from segapp.base.errors import UserError
 from segapp.runs.layout import run_weights
 from segapp.weights.checkpoint import CheckpointInfo, encoder_name, read_info, read_weights, shapes_of, write_weights
-from segapp.weights.sources import tensorflow, tflite, timm
+from segapp.weights.sources import keras, tensorflow, tflite, timm, timm_encoder
 from segapp.weights.sources.common import Weights, WeightsMetadata, sha256_of
 from segapp.weights.sources.timm_names import timm_name
 
@@ -26,8 +26,8 @@ def convert(
     """Reads any file or folder of weights that is known here.
 
     Args:
-        source: a published archive, a folder, a TensorFlow checkpoint's prefix, a file of timm's, or one of ours; an
-            archive or a folder of several checkpoints also as NAME@STEP.
+        source: a published archive, a folder, a TensorFlow checkpoint's prefix, a file of timm's or Keras's, or one of
+            ours; an archive or a folder of several checkpoints also as NAME@STEP.
         scratch: an existing folder on a disk with room for the unpacked archive.
         sha256: of the source, where it is known already.
 
@@ -37,9 +37,15 @@ def convert(
     own = own_file(source)
     if own is not None:
         return _ours(own)
+    if metadata.timm is not None:
+        return timm_encoder.read(source, metadata.timm, metadata, sha256)
     source, step = tensorflow.at_step(source)
     if source.is_dir():
         return tensorflow.read(tensorflow.only_prefix(source, source, step), metadata, sha256)
+    if source.suffix in keras.SUFFIXES:
+        if not source.is_file():
+            raise UserError(f"{source}: no such file")
+        return keras.read(source, metadata, sha256)
     if source.suffix == TFLITE:
         return tflite.read(source, metadata, sha256)
     if source.suffix in timm.SUFFIXES or timm.is_torch_file(source):
@@ -58,7 +64,7 @@ def convert(
         return tensorflow.read(named, metadata, sha256)
     if not source.is_file():
         raise UserError(f"{source}: no such file, folder or checkpoint prefix")
-    kinds = ", ".join((*ARCHIVES, TFLITE, *timm.SUFFIXES))
+    kinds = ", ".join((*ARCHIVES, TFLITE, *timm.SUFFIXES, *keras.SUFFIXES))
     raise UserError(f"{source}: of no known kind; a {kinds}, a folder or a checkpoint prefix is expected")
 
 

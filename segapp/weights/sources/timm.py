@@ -65,7 +65,7 @@ def read(path: Path, metadata: WeightsMetadata, sha256: str | None = None) -> tu
     Raises:
         UserError: the first tensor that is missing, unused or misshapen is named.
     """
-    weights = _safetensors(path) if path.suffix == ".safetensors" else _unpickle(path)
+    weights = safetensors_of(path) if path.suffix == ".safetensors" else _unpickle(path)
     # Most names in common, and the fewest that are not.
     info, expected = min(
         map(_described, (*ENCODERS, *RENAMED)),
@@ -76,7 +76,7 @@ def read(path: Path, metadata: WeightsMetadata, sha256: str | None = None) -> tu
         held = min(weights, default="none")
         raise UserError(
             f"{path}: no xception41, 65 or 71 of timm's: it has none of their tensors, but {held}; "
-            "nor is it a legacy_xception or an inception_v3"
+            "nor is it a legacy_xception or an inception_v3; timm=NAME says which other network of timm's it is"
         )
     if found == "inception_v3":
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith(AUXILIARY)}
@@ -125,7 +125,7 @@ def _is_plain(tensor: Tensor) -> bool:
     return tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
 
 
-def _safetensors(path: Path) -> Weights:
+def safetensors_of(path: Path) -> Weights:
     try:
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

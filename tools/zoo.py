@@ -1,0 +1,9 @@
+"""What networks and weights there are. See --help."""
+
+import sys
+
+import segapp.base.quiet_start  # noqa: F401
+from segapp.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["zoo", *sys.argv[1:]]))
