@@ -90,7 +90,7 @@ def upgraded(values: dict[str, Any]) -> dict[str, Any]:
         place, last = _place(values, old)
         if isinstance(place, dict) and last in place:
             values.setdefault(new, place.pop(last))
-    for key, value in ADDED.items():
+    for key, value in ADDED.items() if "task" not in values else ():  # there were tasks later
         place, last = _place(values, key)
         if isinstance(place, dict):
             place.setdefault(last, value)
@@ -159,7 +159,7 @@ def validate(values: dict[str, Any], kind: type[C]) -> C:
     UserError: names the first key that is unknown or whose value does not fit.
     """
     try:
-        return kind.model_validate(values)
+        return kind.kind_of(values).model_validate(values)
     except ValidationError as error:
         first, *others = error.errors()
         if not first["loc"]:  # of values that do not go together

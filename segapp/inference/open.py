@@ -5,11 +5,17 @@ from typing import Literal
 
 from segapp.base.config import Config
 from segapp.base.devices import DeviceName, Precision, pick_device
+from segapp.base.errors import UserError
 from segapp.base.images import Decoding, JpegDecoder, WhiteLevel
-from segapp.inference.options import InferenceConfig, Resized, Sliding, Whole
+from segapp.inference.classify import ClassPredictor
+from segapp.inference.options import AnyInferenceConfig, Center, Resized, Sliding, Whole
 from segapp.inference.predictor import Predictor
 from segapp.runtimes.pytorch import PyTorchRuntime
-from segapp.weights.checkpoint import CheckpointInfo, load_model
+from segapp.weights.checkpoint import CheckpointInfo, load_classifier, load_model
+
+CENTER = 0.875
+"""The share of the shorter side that is shown to a classifier of which nobody knows on what it was validated
+(research/slim/preprocessing/inception_preprocessing.py)."""
 
 
 def open_predictor(
@@ -32,17 +38,25 @@ def open_predictor(
         device=pick_device(device),
         precision=precision,
     )
-    decoding = Decoding(
+    decoding = decoding_of(info, jpeg_decoder, white_level)
+    return Predictor(runtime, inference.resolved(info.canvas), decoding), info
+
+
+def decoding_of(
+    info: CheckpointInfo,
+    jpeg_decoder: JpegDecoder | Literal["trained"],
+    white_level: WhiteLevel | Literal["trained"],
+) -> Decoding:
+    return Decoding(
         info.jpeg_decoder if jpeg_decoder == "trained" else jpeg_decoder,
         info.white_level if white_level == "trained" else white_level,
     )
-    return Predictor(runtime, inference.resolved(info.canvas), decoding), info
 
 
 class PredictorOptions(Config):
     """The keys of every tool that labels images with a checkpoint; see conf/predict.yaml."""
 
-    inference: InferenceConfig
+    inference: AnyInferenceConfig
     output_stride: Literal[8, 16, 32] | None
     device: DeviceName
     precision: Precision
@@ -50,7 +64,13 @@ class PredictorOptions(Config):
     white_level: WhiteLevel | Literal["trained"]
 
     def open(self, path: Path) -> tuple[Predictor, CheckpointInfo]:
-        """As `open_predictor`."""
+        """As `open_predictor`.
+
+        Raises:
+            UserError: an option is a classifier's.
+        """
+        if isinstance(self.inference, Center):
+            raise UserError("inference=center shows images to classifiers; take another choice to segment them")
         return open_predictor(
             path,
             self.inference,
@@ -60,3 +80,30 @@ class PredictorOptions(Config):
             jpeg_decoder=self.jpeg_decoder,
             white_level=self.white_level,
         )
+
+    def open_classifier(self, path: Path) -> tuple[ClassPredictor, CheckpointInfo]:
+        """A classifier's predictor, and what its file says of itself; "trained": as it was validated.
+
+        Raises:
+            UserError: no checkpoint of a classifier, or an option is one of segmentation's.
+        """
+        inference = self.inference
+        if self.output_stride is not None:
+            raise UserError(f"output_stride={self.output_stride}: classifiers have none to choose; leave it null")
+        if isinstance(inference, Whole) and inference.canvas == "trained":
+            inference = Center(size="trained", share=CENTER, scales=inference.scales, flip=inference.flip)
+        if not isinstance(inference, Center):
+            raise UserError(f"inference.kind={inference.kind} is for segmentation; take inference=center, or trained")
+        model, info = load_classifier(path)
+        if info.center is not None and self.inference is not inference:
+            inference = inference.model_copy(update={"share": info.center})
+        predictor = ClassPredictor(
+            model,
+            info.classes,
+            inference.resolved(info.canvas),
+            decoding_of(info, self.jpeg_decoder, self.white_level),
+            normalization=info.normalization,
+            device=pick_device(self.device),
+            precision=self.precision,
+        )
+        return predictor, info

@@ -83,4 +83,15 @@ class Resized(InferenceOptions):
     size: Side
 
 
+class Center(InferenceOptions):
+    """For classifiers: the square in the middle, `share` of the shorter side, resized to `size`."""
+
+    key = "size"
+    kind: Literal["center"] = "center"
+    size: Side
+    share: float = Field(gt=0, le=1)
+
+
 InferenceConfig = Annotated[Whole | Sliding | Resized, Field(discriminator="kind")]
+AnyInferenceConfig = Annotated[Whole | Sliding | Resized | Center, Field(discriminator="kind")]
+"""Of networks that are known once the checkpoint is read."""

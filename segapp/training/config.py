@@ -1,37 +1,40 @@
 """What a training run is made from."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from segapp.base.config import Config, UserPath
 from segapp.base.devices import DeviceName, Precision
 from segapp.base.images import Decoding, JpegDecoder, WhiteLevel
-from segapp.data import DataConfig
+from segapp.data import AnyDataConfig, DataConfig
+from segapp.data.formats.image_folder import ImageFolderConfig
 from segapp.data.loading.loader import Workers
 from segapp.data.loading.transforms import TransformConfig
-from segapp.evaluation.config import EvalConfig
-from segapp.inference.options import InferenceConfig
+from segapp.evaluation.config import EvalConfig, EvalOptions
+from segapp.inference.options import Center, InferenceConfig, InferenceOptions
+from segapp.models.classifier import ClassifierConfig
 from segapp.models.deeplabv3plus import DeepLabV3PlusConfig
-from segapp.training.losses import LossConfig
+from segapp.training.losses import ClassLossConfig, LossConfig
 from segapp.training.optimizers import OptimizerConfig
 from segapp.training.schedules import ScheduleConfig
+from segapp.weights.checkpoint import Network
 
 LESS_MEMORY = "lower batch_size or eval.batch_size, raise accumulate, or set activation_checkpointing=true"
 
+I = TypeVar("I", bound=InferenceOptions)  # noqa: E741
 
-class TrainConfig(Config):
-    """See conf/train.yaml."""
+
+class TrainOptions(Config):
+    """What every task's run has; see conf/train.yaml."""
 
     name: str
-    model: DeepLabV3PlusConfig
-    data: DataConfig
+    model: Network
+    data: AnyDataConfig
     transform: TransformConfig
-    loss: LossConfig
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
-    inference: InferenceConfig
-    eval: EvalConfig
+    eval: EvalOptions
     iterations: int = Field(gt=0)
     batch_size: int = Field(gt=0)
     accumulate: int = Field(gt=0)
@@ -53,7 +56,6 @@ class TrainConfig(Config):
     keep: int = Field(gt=0)
     log_every: int = Field(gt=0)
     pictures: int = Field(ge=0, le=32)
-    colour_baseline: bool
     encoder_weights: str | None
     checkpoint: str | None
     offline: bool
@@ -64,25 +66,67 @@ class TrainConfig(Config):
     def decoding(self) -> Decoding:
         return Decoding(self.jpeg_decoder, self.white_level)
 
-    @field_validator("inference")
     @classmethod
-    def _given(cls, value: InferenceConfig) -> InferenceConfig:
-        if value.side == "trained":
-            raise ValueError(
-                "only a checkpoint has a canvas of training; take inference=canvas or inference=full, "
-                f"or give inference.{value.key} a number"
-            )
-        return value
+    def kind_of(cls, values: dict[str, Any]) -> type[Self]:
+        """The chosen task's; segmentation's where nobody chose, as before there were others."""
+        kind = TASKS.get(values.get("task", "segmentation"), cls)
+        return kind if issubclass(kind, cls) else cls
 
     @model_validator(mode="after")
-    def _agree(self) -> "TrainConfig":
+    def _agree(self) -> Self:
         if self.batch_norm == "frozen" and self.recompute_bn:
             raise ValueError("recompute_bn counts the statistics that batch_norm=frozen keeps; set one or the other")
         if self.resume == "auto" and self.output is None:
             raise ValueError("resume=auto needs output=DIR, the folder of the run to start or to continue")
+        return self
+
+
+def _given(value: I) -> I:
+    if value.side == "trained":
+        raise ValueError(
+            "only a checkpoint has a canvas of training; take inference=canvas or inference=full, "
+            f"or give inference.{value.key} a number"
+        )
+    return value
+
+
+class TrainConfig(TrainOptions):
+    """See conf/task/segmentation.yaml."""
+
+    task: Literal["segmentation"] = "segmentation"
+    model: DeepLabV3PlusConfig
+    data: DataConfig
+    loss: LossConfig
+    inference: Annotated[InferenceConfig, AfterValidator(_given)]
+    eval: EvalConfig
+    colour_baseline: bool
+
+    @model_validator(mode="after")
+    def _validated(self) -> Self:
         if self.validate_every is None and self.colour_baseline:
             raise ValueError("colour_baseline is scored in validation; validate_every=null has none")
         return self
+
+
+class ClassifyConfig(TrainOptions):
+    """See conf/task/classification.yaml."""
+
+    task: Literal["classification"]
+    model: ClassifierConfig
+    data: ImageFolderConfig
+    loss: ClassLossConfig
+    inference: Annotated[Center, AfterValidator(_given)]
+
+    @model_validator(mode="after")
+    def _auxiliary(self) -> Self:
+        if self.loss.auxiliary and self.model.auxiliary == "none":
+            raise ValueError("loss.auxiliary weighs a head that is not there; set model.auxiliary, or the weight to 0")
+        if self.model.auxiliary != "none" and not self.loss.auxiliary:
+            raise ValueError("model.auxiliary is a head that loss.auxiliary=0 does not train; give it a weight")
+        return self
+
+
+TASKS: dict[str, type[TrainOptions]] = {"segmentation": TrainConfig, "classification": ClassifyConfig}
 
 
 RESUME_MAY_CHANGE = frozenset(
