@@ -11,11 +11,17 @@ from PIL import Image
 from torch import Tensor
 
 from segapp.base.devices import Precision, autocast, compute_dtype
-from segapp.base.images import AS_USUAL, Decoding
+from segapp.base.errors import UserError
+from segapp.base.files import write_csv
+from segapp.base.images import AS_USUAL, Decoding, TooManyPixelsError, read_image
+from segapp.base.logs import progress_bar
 from segapp.inference.options import Center
 from segapp.inference.preprocess import Array, as_pixels, normalize, squeezed
 from segapp.models.classifier import Classifier
 from segapp.models.encoders.interface import Normalization
+
+TOP = 5
+"""Classes that are named of an image."""
 
 
 class ClassPredictor:
@@ -45,7 +51,7 @@ class ClassPredictor:
     ) -> None:
         assert isinstance(inference.size, int)  # whoever reads a checkpoint has resolved it
         self.model = model.to(device)
-        model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.encoder.to(memory_format=torch.channels_last)
         self.classes = classes
         self.inference = inference
         self.size = inference.size
@@ -96,3 +102,41 @@ def central(image: Array, share: float) -> Array:
     side = max(1, round(share * min(height, width)))
     top, left = (height - side) // 2, (width - side) // 2
     return np.ascontiguousarray(image[top : top + side, left : left + side])
+
+
+Choices = list[tuple[str, float]]
+"""The most probable classes with their probabilities, in order."""
+
+
+def classify_files(
+    images: Sequence[Path], predictor: ClassPredictor, *, max_pixels: int, number: int = TOP
+) -> tuple[list[tuple[Path, Choices]], list[str]]:
+    """The `number` most probable classes of each image that can be read, and a line for each that cannot.
+
+    Args:
+        max_pixels: images of more are refused.
+    """
+    results: list[tuple[Path, Choices]] = []
+    problems = []
+    with progress_bar(len(images), "predicting", "image", leave=False) as progress:
+        for path in images:
+            try:
+                top = predictor.predict([read_image(path, max_pixels, predictor.decoding)])[0].sort(descending=True)
+                names = [predictor.classes[index] for index in top.indices[:number].tolist()]
+                results.append((path, list(zip(names, top.values[:number].tolist(), strict=True))))
+            except TooManyPixelsError as error:
+                problems.append(f"{error}, or raise max_pixels")
+            except UserError as error:
+                problems.append(str(error))
+            progress.update()
+    return results, problems
+
+
+def save_classes(path: Path, results: Sequence[tuple[Path, Choices]]) -> None:
+    """A row for each choice of each image: the image, its rank from 1, the class, and its probability."""
+    rows = [
+        (str(image), rank, name, probability)
+        for image, choices in results
+        for rank, (name, probability) in enumerate(choices, 1)
+    ]
+    write_csv(path, ["image", "rank", "class", "probability"], rows)

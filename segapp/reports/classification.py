@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from segapp.base.files import write_json, write_text
+from segapp.base.files import write_csv, write_json, write_text
 from segapp.evaluation.classification import Classification
 from segapp.evaluation.confusion import mean
 from segapp.evaluation.metrics import calibration, null_for_nan
 from segapp.reports.kit import data_uri, render
 from segapp.reports.numbers import decimal, percent
 from segapp.reports.report import Metric, calibration_chart
-from segapp.reports.tables import cell, row, write_csv
+from segapp.reports.tables import cell, row
 from segapp.runs.environment import environment
 from segapp.runs.layout import CONFIG, PER_CLASS, PER_IMAGE, REPORT, RESULTS, SUMMARY
 

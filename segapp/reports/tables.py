@@ -1,13 +1,10 @@
 """Writes an evaluation's metrics as tables: CSV for spreadsheets, Markdown for a README."""
 
-import csv
-import io
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segapp.base.files import write_text
+from segapp.base.files import write_csv, write_text
 from segapp.evaluation.confusion import mean_iou, ratio
 from segapp.evaluation.details import Details
 from segapp.evaluation.evaluate import Evaluation
@@ -26,17 +23,6 @@ def write_per_image(path: Path, details: Details) -> None:
     right, true, _ = details.areas.sum(2).T
     columns = [mean_iou(details.areas).tolist(), ratio(right, true).tolist(), true.tolist()]
     write_csv(path, ["id", "miou", "pixel_accuracy", "pixels"], zip(details.ids, *columns, strict=True))
-
-
-def write_csv(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows(
-        [None if isinstance(value, float) and math.isnan(value) else value for value in row] for row in rows
-    )
-    # A file name that is not UTF-8 holds lone surrogates, which no text file can.
-    write_text(path, file.getvalue().encode("utf-8", "replace").decode("utf-8"))
 
 
 def write_markdown(path: Path, evaluation: Evaluation) -> None:

@@ -81,7 +81,8 @@ class CheckpointInfo(Config):
 
     def describe(self) -> str:
         """What one wants to know of a checkpoint, in a line."""
-        what = self.network.encoder.name if self.is_segmentation else f"encoder {self.network.encoder.name}"
+        kind = "" if self.is_segmentation else "encoder " if self.iteration is None else "classifier "
+        what = f"{kind}{self.network.encoder.name}"
         iteration = "" if self.iteration is None else f", iteration {self.iteration}"
         scores = "".join(f", {TITLES.get(key, key)} {value:.4f} in validation" for key, value in self.scores.items())
         return plain(f"{what} trained on {', '.join(self.trained_on) or 'unknown data'}{iteration}{scores}")
@@ -178,7 +179,7 @@ def read_network_info(path: Path) -> CheckpointInfo:
     """
     info = read_info(path)
     if not info.is_segmentation:
-        what = "a classifier" if info.iteration is not None else "an encoder alone"
+        what = "a classifier, which data=image_folder scores" if info.iteration is not None else "an encoder alone"
         raise UserError(f"{path}: holds {what}; training starts from it with encoder_weights={path}")
     return info
 
@@ -277,7 +278,7 @@ def load_classifier(path: Path) -> tuple[Classifier, CheckpointInfo]:
     """
     info = read_info(path)
     if not isinstance(info.network, ClassifierConfig):
-        raise UserError(f"{path}: holds a network for segmentation, not a classifier")
+        raise UserError(f"{path}: holds a network for segmentation, not a classifier, which data=image_folder scores")
     if len(info.classes) < 2:
         raise UserError(f"{path}: holds an encoder alone, which has no classes; train with encoder_weights={path}")
     with torch.device("meta"):

@@ -18,6 +18,7 @@ from segapp.models.deeplabv3plus import DeepLabV3Plus
 from segapp.runs.layout import checkpoint_folders
 from segapp.training.config import RESUME_MAY_CHANGE, ClassifyConfig, TrainConfig, TrainOptions
 from segapp.training.losses import ClassLoss, ClassLossConfig
+from segapp.training.schedules import lr_factor
 from segapp.training.setup import read_class_data, training_stream
 from segapp.training.trainer import Trainer, train
 from segapp.weights.checkpoint import load_classifier, read_info, start_encoder_from, start_from
@@ -224,3 +225,30 @@ def test_a_trained_classifier_encodes_for_segmentation(tmp_path: Path) -> None:
     start_encoder_from(path / "best.safetensors", segmenter.encoder)
     for name, tensor in segmenter.encoder.state_dict().items():
         assert torch.equal(tensor, weights[name]), name
+
+
+@pytest.mark.parametrize("name", ["xception", "xception65", "inception_v3", "channelnet"])
+def test_the_papers_recipes_run(name: str, tmp_path: Path) -> None:
+    """Narrow, of small crops and cut off after two updates; with ChannelNet-v3's own head, too."""
+    root = split(tmp_path / "data")
+    common = ["iterations=2", "batch_size=4", "validate_every=2", "device=cpu", "workers=0", f"data.root={root}"]
+    crop = 75 if name == "inception_v3" else 32
+    more = [f"experiment=imagenet_{name}", "model.encoder.width=0.125", f"transform.crop={crop}"]
+    if name == "channelnet":
+        more.append("model/encoder=channelnet_v3")
+    config = read_config("train", [*more, *common], TrainOptions)
+    (tmp_path / "run").mkdir()
+    result = train(config, tmp_path / "run")
+    assert result is not None
+    assert result.complete
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "factor"),
+    [("xception", 1.99, 1), ("xception", 2.01, 0.94), ("inception_v3", 98.5, 0.94**49), ("channelnet", 66, 0.001)],
+)
+def test_rates_of_the_recipes_by_epoch(name: str, epochs: float, factor: float) -> None:
+    config = read_config("train", [f"experiment=imagenet_{name}"], TrainOptions)
+    an_epoch = 5000 if name == "channelnet" else 1_281_167 / config.batch_size
+    iteration = int(epochs * an_epoch)
+    assert lr_factor(iteration, config.iterations, config.schedule, config.optimizer.lr) == pytest.approx(factor)

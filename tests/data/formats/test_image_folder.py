@@ -28,7 +28,7 @@ def folder(root: Path, **changes: Any) -> ImageFolderConfig:
 def test_folders_for_training_and_validation(tmp_path: Path) -> None:
     config = folder(split(tmp_path / "mine"))
     for role in ("train", "val"):
-        dataset = config.dataset(role)  # type: ignore[arg-type]
+        dataset = config.dataset(role)
         assert dataset.classes == CLASSES
         assert dataset.name.startswith(f"mine {role} #")
         assert len(dataset) == 12
