@@ -35,6 +35,9 @@ RENAMED = {
 }
 """Keys of version 0.1, which are still understood, and what they are called now."""
 
+OF_TASK = {"data=image_folder": "classification", "model=image_classifier": "classification"}
+"""Choices that one task alone has."""
+
 ADDED: dict[str, Any] = {
     "loss.top_k_iterations": 0,
     "loss.divide_by": "weights",
@@ -64,7 +67,7 @@ def compose_config(name: str, overrides: Sequence[str], kind: type[Config] = Con
     """The composed and resolved config as plain data, its keys not yet checked; `kind` says which take text."""
     GlobalHydra.instance().clear()
     try:
-        overrides = [_quoted(_renamed(each), kind) for each in overrides]
+        overrides = [_quoted(_renamed(each), kind) for each in [*overrides, *_implied(name, overrides)]]
         with initialize_config_dir(str(CONF), version_base="1.3"):
             try:
                 composed = compose(name, overrides)
@@ -82,6 +85,14 @@ def compose_config(name: str, overrides: Sequence[str], kind: type[Config] = Con
         raise UserError(f"{error}{hint}") from None
     except ValueError as error:  # Hydra's own, at a group set to null or to a number
         raise UserError(f"{' '.join(_choices(overrides))}: {error}") from None
+
+
+def _implied(name: str, overrides: Sequence[str]) -> list[str]:
+    """The task that a choice is for, where nobody has named one."""
+    named = {each.partition("=")[0] for each in overrides}
+    if name != "train" or {"task", "experiment"} & named:
+        return []
+    return [f"task={OF_TASK[each]}" for each in overrides if each in OF_TASK][:1]
 
 
 def upgraded(values: dict[str, Any]) -> dict[str, Any]:

@@ -25,13 +25,13 @@ from segapp.reports.results import print_results, write_results
 from segapp.reports.run import write_run_page
 from segapp.runs.layout import BEST, EXAMPLES, REPORT, RUN_PAGE, clear_unstarted, run_weights
 from segapp.training.config import LESS_MEMORY as LESS_MEMORY
-from segapp.training.config import RESUME_MAY_CHANGE, TrainConfig, TrainOptions
+from segapp.training.config import RESUME_MAY_CHANGE, SegmentConfig, TrainConfig
 from segapp.training.trainer import train
 
 
 def main(overrides: list[str]) -> int:
     """Trains, scores the best checkpoint, and leaves a report. Returns the exit status."""
-    config = read_resumable("train", overrides, TrainOptions, RESUME_MAY_CHANGE)
+    config = read_resumable("train", overrides, TrainConfig, RESUME_MAY_CHANGE)
     if config.output is not None and config.resume is None and not rank():
         clear_unstarted(config.output)
     with (
@@ -45,7 +45,7 @@ def main(overrides: list[str]) -> int:
     return 0 if complete else PARTIAL
 
 
-def report(config: TrainOptions, output: Path, evaluation: Evaluation | Classification | None) -> None:
+def report(config: TrainConfig, output: Path, evaluation: Evaluation | Classification | None) -> None:
     """Writes the report, and prints the figures and what to do next."""
     if evaluation is not None:
         best = output / BEST
@@ -54,7 +54,7 @@ def report(config: TrainOptions, output: Path, evaluation: Evaluation | Classifi
             write_classification(output, evaluation, title=config.name, source=source)
             print_classification(evaluation)
         else:
-            assert isinstance(config, TrainConfig)
+            assert isinstance(config, SegmentConfig)
             colour_table = (
                 colour_table_miou(config.data, config.eval, config.workers) if config.colour_baseline else None
             )
@@ -67,7 +67,7 @@ def report(config: TrainOptions, output: Path, evaluation: Evaluation | Classifi
     write_run_page(output)
     print(f"run         {output / RUN_PAGE}")
     print(f"checkpoint  {run_weights(output)}")
-    does = "segment" if isinstance(config, TrainConfig) else "classify"
+    does = "segment" if isinstance(config, SegmentConfig) else "classify"
     lines = [
         f"curves      uv run tensorboard --logdir {output}",
         "",
@@ -75,7 +75,7 @@ def report(config: TrainOptions, output: Path, evaluation: Evaluation | Classifi
     ]
     if evaluation is not None:
         lines.append(f"      evaluate it again     {evaluation_command(config, output)}")
-    if not isinstance(config, TrainConfig):
+    if not isinstance(config, SegmentConfig):
         lines.append(
             f"      segment with it       uv run python tools/train.py {encoder_words(config, output)} data=..."
         )

@@ -15,7 +15,7 @@ from segapp.base.errors import UserError
 from segapp.base.files import write_csv
 from segapp.base.images import AS_USUAL, Decoding, TooManyPixelsError, read_image
 from segapp.base.logs import progress_bar
-from segapp.inference.options import Center
+from segapp.inference.options import Resized
 from segapp.inference.preprocess import Array, as_pixels, normalize, squeezed
 from segapp.models.classifier import Classifier
 from segapp.models.encoders.interface import Normalization
@@ -27,8 +27,9 @@ TOP = 5
 class ClassPredictor:
     """Classifies images with one network, trained on or not: it is in evaluation mode for each call alone.
 
-    The square in the middle of an image, `inference.share` of its shorter side, is resized to `inference.size`. Of
-    several scales of it, and their mirror images, the probabilities are averaged.
+    The middle of an image, `inference.share` of either side, is resized to a square of `inference.size`, as in
+    research/slim/preprocessing/inception_preprocessing.py. Of several scales of that, and their mirror images, the
+    probabilities are averaged.
 
     Args:
         model: moved to the device, its encoder in channels_last.
@@ -42,7 +43,7 @@ class ClassPredictor:
         self,
         model: Classifier,
         classes: tuple[str, ...],
-        inference: Center,
+        inference: Resized,
         decoding: Decoding = AS_USUAL,
         *,
         normalization: Normalization,
@@ -64,7 +65,7 @@ class ClassPredictor:
     def protocol(self) -> str:
         """How images are shown to the network, for reports: two that differ have different ones."""
         dtype = str(compute_dtype(self.device, self.precision)).removeprefix("torch.")
-        shown = f"square of {self.inference.share:g} of the shorter side, resized to {self.size} x {self.size}"
+        shown = f"middle {self.inference.share:g} of either side resized to {self.size} x {self.size}"
         return f"{shown}, {self.inference.augmentation.describe()}, {self.decoding.describe()}, {dtype}"
 
     def __call__(self, image: Array | Image.Image | str | Path) -> npt.NDArray[np.float32]:
@@ -97,11 +98,9 @@ class ClassPredictor:
 
 
 def central(image: Array, share: float) -> Array:
-    """The square in the middle of H x W x 3, `share` of the shorter side."""
-    height, width = image.shape[:2]
-    side = max(1, round(share * min(height, width)))
-    top, left = (height - side) // 2, (width - side) // 2
-    return np.ascontiguousarray(image[top : top + side, left : left + side])
+    """The middle of H x W x 3: what is left when as much is cut off at either end (tf.image.central_crop)."""
+    top, left = (int((side - side * share) / 2) for side in image.shape[:2])
+    return np.ascontiguousarray(image[top : image.shape[0] - top, left : image.shape[1] - left])
 
 
 Choices = list[tuple[str, float]]

@@ -8,13 +8,13 @@ from segapp.base.devices import DeviceName, Precision, pick_device
 from segapp.base.errors import UserError
 from segapp.base.images import Decoding, JpegDecoder, WhiteLevel
 from segapp.inference.classify import ClassPredictor
-from segapp.inference.options import AnyInferenceConfig, Center, Resized, Sliding, Whole
+from segapp.inference.options import InferenceConfig, Resized, Sliding, Whole, check_whole
 from segapp.inference.predictor import Predictor
 from segapp.runtimes.pytorch import PyTorchRuntime
 from segapp.weights.checkpoint import CheckpointInfo, load_classifier, load_model
 
 CENTER = 0.875
-"""The share of the shorter side that is shown to a classifier of which nobody knows on what it was validated
+"""The share of either side that is shown to a classifier of which nobody knows on what it was validated
 (research/slim/preprocessing/inception_preprocessing.py)."""
 
 
@@ -56,7 +56,7 @@ def decoding_of(
 class PredictorOptions(Config):
     """The keys of every tool that labels images with a checkpoint; see conf/predict.yaml."""
 
-    inference: AnyInferenceConfig
+    inference: InferenceConfig
     output_stride: Literal[8, 16, 32] | None
     device: DeviceName
     precision: Precision
@@ -69,8 +69,10 @@ class PredictorOptions(Config):
         Raises:
             UserError: an option is a classifier's.
         """
-        if isinstance(self.inference, Center):
-            raise UserError("inference=center shows images to classifiers; take another choice to segment them")
+        try:
+            check_whole(self.inference)
+        except ValueError as error:
+            raise UserError(f"{error}") from None
         return open_predictor(
             path,
             self.inference,
@@ -90,13 +92,12 @@ class PredictorOptions(Config):
         inference = self.inference
         if self.output_stride is not None:
             raise UserError(f"output_stride={self.output_stride}: classifiers have none to choose; leave it null")
-        if isinstance(inference, Whole) and inference.canvas == "trained":
-            inference = Center(size="trained", share=CENTER, scales=inference.scales, flip=inference.flip)
-        if not isinstance(inference, Center):
-            raise UserError(f"inference.kind={inference.kind} is for segmentation; take inference=center, or trained")
         model, info = load_classifier(path)
-        if info.center is not None and self.inference is not inference:
-            inference = inference.model_copy(update={"share": info.center})
+        if isinstance(inference, Whole) and inference.canvas == "trained":
+            share = info.center or CENTER
+            inference = Resized(size="trained", share=share, scales=inference.scales, flip=inference.flip)
+        if not isinstance(inference, Resized):
+            raise UserError(f"inference.kind={inference.kind} is for segmentation; take inference=resize, or trained")
         predictor = ClassPredictor(
             model,
             info.classes,

@@ -76,22 +76,24 @@ class Sliding(InferenceOptions):
 
 
 class Resized(InferenceOptions):
-    """The whole image resized to a square, whatever its proportions are."""
+    """The whole image resized to a square, whatever its proportions are; for classifiers, the middle of it.
+
+    `share`: of either side, of which the middle is shown.
+    """
 
     key = "size"
     kind: Literal["resize"] = "resize"
     size: Side
-
-
-class Center(InferenceOptions):
-    """For classifiers: the square in the middle, `share` of the shorter side, resized to `size`."""
-
-    key = "size"
-    kind: Literal["center"] = "center"
-    size: Side
-    share: float = Field(gt=0, le=1)
+    share: float = Field(default=1.0, gt=0, le=1)
 
 
 InferenceConfig = Annotated[Whole | Sliding | Resized, Field(discriminator="kind")]
-AnyInferenceConfig = Annotated[Whole | Sliding | Resized | Center, Field(discriminator="kind")]
-"""Of networks that are known once the checkpoint is read."""
+
+
+def check_whole(inference: InferenceConfig) -> InferenceConfig:
+    """Raises:
+    ValueError: it shows a part of the image, as to classifiers.
+    """
+    if isinstance(inference, Resized) and inference.share < 1:
+        raise ValueError("a share of the image is what classifiers are shown; take inference.share=1 to segment all")
+    return inference

@@ -12,10 +12,10 @@ from segapp.data.formats.image_folder import ImageFolderConfig
 from segapp.data.loading.loader import Workers
 from segapp.data.loading.transforms import TransformConfig
 from segapp.evaluation.config import EvalConfig, EvalOptions
-from segapp.inference.options import Center, InferenceConfig, InferenceOptions
+from segapp.inference.options import InferenceConfig, InferenceOptions, Resized, check_whole
 from segapp.models.classifier import ClassifierConfig
 from segapp.models.deeplabv3plus import DeepLabV3PlusConfig
-from segapp.training.losses import ClassLossConfig, LossConfig
+from segapp.training.losses import LossConfig
 from segapp.training.optimizers import OptimizerConfig
 from segapp.training.schedules import ScheduleConfig
 from segapp.weights.checkpoint import Network
@@ -25,7 +25,7 @@ LESS_MEMORY = "lower batch_size or eval.batch_size, raise accumulate, or set act
 I = TypeVar("I", bound=InferenceOptions)  # noqa: E741
 
 
-class TrainOptions(Config):
+class TrainConfig(Config):
     """What every task's run has; see conf/train.yaml."""
 
     name: str
@@ -90,14 +90,14 @@ def _given(value: I) -> I:
     return value
 
 
-class TrainConfig(TrainOptions):
+class SegmentConfig(TrainConfig):
     """See conf/task/segmentation.yaml."""
 
     task: Literal["segmentation"] = "segmentation"
     model: DeepLabV3PlusConfig
     data: DataConfig
     loss: LossConfig
-    inference: Annotated[InferenceConfig, AfterValidator(_given)]
+    inference: Annotated[InferenceConfig, AfterValidator(_given), AfterValidator(check_whole)]
     eval: EvalConfig
     colour_baseline: bool
 
@@ -108,25 +108,27 @@ class TrainConfig(TrainOptions):
         return self
 
 
-class ClassifyConfig(TrainOptions):
+class ClassifyConfig(TrainConfig):
     """See conf/task/classification.yaml."""
 
     task: Literal["classification"]
     model: ClassifierConfig
     data: ImageFolderConfig
-    loss: ClassLossConfig
-    inference: Annotated[Center, AfterValidator(_given)]
+    loss: LossConfig
+    inference: Annotated[Resized, AfterValidator(_given)]
+    auxiliary_loss: float = Field(gt=0)
 
     @model_validator(mode="after")
-    def _auxiliary(self) -> Self:
-        if self.loss.auxiliary and self.model.auxiliary == "none":
-            raise ValueError("loss.auxiliary weighs a head that is not there; set model.auxiliary, or the weight to 0")
-        if self.model.auxiliary != "none" and not self.loss.auxiliary:
-            raise ValueError("model.auxiliary is a head that loss.auxiliary=0 does not train; give it a weight")
+    def _of_images(self) -> Self:
+        usual = {"cross_entropy": 1, "top_k": 1, "dice": 0, "lovasz": 0}
+        for key, value in usual.items():
+            given = getattr(self.loss, key)
+            if given != value:
+                raise ValueError(f"loss.{key}={given} is for pixels; task=classification takes {value}")
         return self
 
 
-TASKS: dict[str, type[TrainOptions]] = {"segmentation": TrainConfig, "classification": ClassifyConfig}
+TASKS: dict[str, type[TrainConfig]] = {"segmentation": SegmentConfig, "classification": ClassifyConfig}
 
 
 RESUME_MAY_CHANGE = frozenset(

@@ -34,7 +34,7 @@ from segapp.models.surgery import checkpoint_activations, freeze_bn, set_bn_mome
 from segapp.runs.layout import AVERAGED, WEIGHTS
 from segapp.training.checkpoints import Checkpoint, Progress, newest_checkpoint, read_checkpoint
 from segapp.training.classifying import Classifying
-from segapp.training.config import ClassifyConfig, TrainConfig, TrainOptions
+from segapp.training.config import ClassifyConfig, SegmentConfig, TrainConfig
 from segapp.training.losses import ClassLoss, Loss
 from segapp.training.segmentation import Segmentation
 from segapp.training.step import TrainStep
@@ -109,7 +109,7 @@ class Setup:
     beginning: list[str]
 
 
-def prepare(config: TrainOptions, output: Path, processes: Processes) -> Setup:
+def prepare(config: TrainConfig, output: Path, processes: Processes) -> Setup:
     """Raises:
     UserError: the data, a checkpoint or the device cannot be used, or the batch cannot be divided so.
     """
@@ -121,7 +121,7 @@ def prepare(config: TrainOptions, output: Path, processes: Processes) -> Setup:
     torch.use_deterministic_algorithms(config.deterministic)
 
     with processes.main_first():
-        data = read_data(config) if isinstance(config, TrainConfig) else read_class_data(config)
+        data = read_data(config) if isinstance(config, SegmentConfig) else read_class_data(config)
     stream = training_stream(config, data)
     classes = data.training.classes
     model = config.model.build(len(classes))
@@ -165,7 +165,7 @@ def prepare(config: TrainOptions, output: Path, processes: Processes) -> Setup:
 
 
 def make_task(
-    config: TrainOptions,
+    config: TrainConfig,
     data: Data | ClassData,
     description: CheckpointInfo,
     *,
@@ -173,25 +173,25 @@ def make_task(
     processes: Processes,
 ) -> Task[Evaluation | Classification]:
     """The config's task, with its loss; `description` gets how images are shown in validation."""
-    assert isinstance(config, TrainConfig | ClassifyConfig)
+    assert isinstance(config, SegmentConfig | ClassifyConfig)
     weights = None
     if config.loss.class_weights == "balanced":
         weights = torch.from_numpy(data.class_weights()).float().to(device)
     side = config.inference.side
     shown: dict[str, object] = {"canvas": side if isinstance(side, int) else None}
-    if isinstance(config, TrainConfig):
+    if isinstance(config, SegmentConfig):
         assert isinstance(data, Data)
         loss = Loss(config.loss, weights)
         description = description.model_copy(update=shown)
         return Segmentation(config, loss, data.validation, description, device=device, processes=processes)
     assert isinstance(data, ClassData)
     description = description.model_copy(update=shown | {"center": config.inference.share})
-    class_loss = ClassLoss(config.loss, weights)
+    class_loss = ClassLoss(config.loss, weights, config.auxiliary_loss)
     return Classifying(config, class_loss, data.validation, description, device=device, processes=processes)
 
 
 def load_initial(
-    config: TrainOptions,
+    config: TrainConfig,
     model: DeepLabV3Plus | Classifier,
     classes: tuple[str, ...],
     resumed: Checkpoint | None,
@@ -245,7 +245,7 @@ def find_resumed(output: Path, processes: Processes) -> Checkpoint | None:
     return newest if processes.main or place is None else read_checkpoint(place)
 
 
-def read_data(config: TrainConfig) -> Data:
+def read_data(config: SegmentConfig) -> Data:
     """Raises:
     UserError: data is missing, a label is wrong, there is nothing to learn, or the two sets share an image or have
         other classes.
@@ -264,7 +264,7 @@ def read_data(config: TrainConfig) -> Data:
     return Data(training, validation, scanned[0].counts)
 
 
-def read_class_data(config: TrainOptions) -> ClassData:
+def read_class_data(config: TrainConfig) -> ClassData:
     """Raises:
     UserError: data is missing, or the two sets share an image, or validation has classes that training has not.
     """
@@ -282,7 +282,7 @@ def read_class_data(config: TrainOptions) -> ClassData:
     return ClassData(training, validation)
 
 
-def training_stream(config: TrainOptions, data: Data | ClassData) -> TrainingStream:
+def training_stream(config: TrainConfig, data: Data | ClassData) -> TrainingStream:
     """Raises:
     UserError: the transform does not fit; decoded images would not fit into memory.
     """
@@ -297,7 +297,7 @@ def training_stream(config: TrainOptions, data: Data | ClassData) -> TrainingStr
     return stream
 
 
-def micro_batch_size(config: TrainOptions, processes: Processes) -> int:
+def micro_batch_size(config: TrainConfig, processes: Processes) -> int:
     """How many images are computed at once on one device.
 
     Raises:
@@ -315,7 +315,7 @@ def micro_batch_size(config: TrainOptions, processes: Processes) -> int:
     return config.batch_size // shares
 
 
-def _warn(config: TrainOptions, images_for_bn: int) -> None:
+def _warn(config: TrainConfig, images_for_bn: int) -> None:
     for key in ("warmup_iterations", "slow_start_iterations"):
         if getattr(config.schedule, key) >= config.iterations:
             log.warning("schedule.%s=%d is the whole run", key, getattr(config.schedule, key))

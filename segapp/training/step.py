@@ -14,7 +14,7 @@ from segapp.base.devices import autocast, compute_dtype
 from segapp.base.distributed import Processes
 from segapp.inference.preprocess import normalize
 from segapp.models.encoders.interface import Normalization
-from segapp.training.config import TrainOptions
+from segapp.training.config import TrainConfig
 from segapp.training.losses import AnyLoss
 from segapp.training.optimizers import build_optimizer
 from segapp.training.schedules import lr_factor
@@ -39,7 +39,7 @@ class TrainStep:
     def __init__(
         self,
         model: nn.Module,
-        config: TrainOptions,
+        config: TrainConfig,
         loss: AnyLoss,
         normalization: Normalization,
         *,

@@ -29,7 +29,7 @@ from segapp.runs.environment import environment
 from segapp.runs.layout import BEST, CONFIG, ENVIRONMENT, LOG, PICTURES
 from segapp.runs.metric_logger import MetricLogger
 from segapp.training.checkpoints import CheckpointWriter, to_continue
-from segapp.training.config import LESS_MEMORY, TrainOptions
+from segapp.training.config import LESS_MEMORY, TrainConfig
 from segapp.training.setup import Setup, prepare
 from segapp.training.step import MicroBatch, random_seed
 from segapp.training.stopping import StopRequest, stop_request
@@ -39,7 +39,7 @@ from segapp.weights.checkpoint import restore_weights, tensors_to_save
 log = logging.getLogger(__name__)
 
 
-def train(config: TrainOptions, output: Path, processes: Processes = ALONE) -> Evaluation | Classification | None:
+def train(config: TrainConfig, output: Path, processes: Processes = ALONE) -> Evaluation | Classification | None:
     """Trains into `output` and scores its best checkpoint on the validation set; None without validation, or
     where that scored nothing.
 
@@ -63,7 +63,7 @@ def train(config: TrainOptions, output: Path, processes: Processes = ALONE) -> E
 class Trainer:
     """Runs the iterations that are left, and writes what a run's folder holds."""
 
-    def __init__(self, config: TrainOptions, output: Path, processes: Processes, setup: Setup) -> None:
+    def __init__(self, config: TrainConfig, output: Path, processes: Processes, setup: Setup) -> None:
         self.config = config
         self.output = output
         self.processes = processes
@@ -299,7 +299,7 @@ class Trainer:
         )
 
 
-def facts(config: TrainOptions, setup: Setup, processes: Processes) -> dict[str, str | int]:
+def facts(config: TrainConfig, setup: Setup, processes: Processes) -> dict[str, str | int]:
     """Where and with what the run is made, and by which metric it is judged."""
     return {
         **environment(),

@@ -54,7 +54,7 @@ class CheckpointInfo(Config):
         background: the class that pictures leave uncoloured.
         normalization: of the images it is given.
         canvas: side in pixels on which it was validated; None: whole images as they are.
-        center: of a classifier, the share of the shorter side that it was validated on.
+        center: of a classifier, the share of either side, of which it was shown the middle.
         trained_on: splits, oldest first.
         jpeg_decoder, white_level: of the images that it was trained on; see `Decoding`.
         iteration: None where nobody knows.

@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from segapp.base.compose import read_config
+from segapp.base.compose import compose_config, read_config
 from segapp.base.errors import Stopped, UserError
 from segapp.commands.resumable import read_resumable
 from segapp.data.loading.crops import training_batches
 from segapp.models.deeplabv3plus import DeepLabV3Plus
 from segapp.runs.layout import checkpoint_folders
-from segapp.training.config import RESUME_MAY_CHANGE, ClassifyConfig, TrainConfig, TrainOptions
-from segapp.training.losses import ClassLoss, ClassLossConfig
+from segapp.training.config import RESUME_MAY_CHANGE, ClassifyConfig, SegmentConfig, TrainConfig
+from segapp.training.losses import ClassLoss, LossConfig
 from segapp.training.schedules import lr_factor
 from segapp.training.setup import read_class_data, training_stream
 from segapp.training.trainer import Trainer, train
@@ -42,7 +42,7 @@ TINY = [
 
 
 def tiny(root: Path, *more: str) -> ClassifyConfig:
-    config = read_config("train", [*TINY, f"data.root={root}", *more], TrainOptions)
+    config = read_config("train", [*TINY, f"data.root={root}", *more], TrainConfig)
     assert isinstance(config, ClassifyConfig)
     return config
 
@@ -60,7 +60,7 @@ def last(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_the_task_chooses_the_keys(tmp_path: Path) -> None:
-    assert isinstance(read_config("train", [], TrainOptions), TrainConfig)
+    assert isinstance(read_config("train", [], TrainConfig), SegmentConfig)
     assert tiny(tmp_path).inference.size == 32
     for override, message in {
         "task=detection": "task/detection: no such choice; there are: classification, segmentation",
@@ -68,8 +68,9 @@ def test_the_task_chooses_the_keys(tmp_path: Path) -> None:
         "model=deeplabv3plus_xception": r"model\.aspp is no key",
         "data=voc2012": "data",
         "inference=canvas": "inference",
-        "loss.auxiliary=0.4": r"loss\.auxiliary weighs a head that is not there",
-        "model.auxiliary=plain": r"model\.auxiliary is a head that loss\.auxiliary=0 does not train",
+        "loss=dice": r"loss\.dice=1\.0 is for pixels; task=classification takes 0",
+        "loss=hard_pixels": r"loss\.top_k=.* is for pixels",
+        "auxiliary_loss=0": r"auxiliary_loss=0: .*greater than 0",
     }.items():
         with pytest.raises(UserError, match=message):
             tiny(tmp_path, override)
@@ -96,7 +97,7 @@ def test_a_run_learns_and_leaves_its_checkpoint(tmp_path: Path) -> None:
 def test_any_encoder_under_its_own_head(encoder: str, tmp_path: Path) -> None:
     more = ["model.encoder.width=0.125", f"model/encoder={encoder}", "transform.crop=64", "iterations=1"]
     if encoder == "inception_v3":
-        more += ["model.auxiliary=batch_norm", "loss.auxiliary=0.4"]
+        more += ["model.auxiliary=batch_norm"]
     elif encoder == "alexnet":
         more = more[1:]
     folder = run(tmp_path, *more, "batch_size=2")
@@ -124,7 +125,7 @@ def test_resumed_it_ends_as_unbroken(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.undo()
     broken = tmp_path / "broken"
     assert checkpoint_folders(broken)[-1].name == "0000003"
-    train(read_resumable("train", [f"resume={broken}"], TrainOptions, RESUME_MAY_CHANGE), broken)
+    train(read_resumable("train", [f"resume={broken}"], TrainConfig, RESUME_MAY_CHANGE), broken)
     for name, tensor in last(whole).items():
         assert torch.equal(tensor, last(broken)[name]), name
     averaged = [checkpoint_folders(each)[-1] / "averaged.safetensors" for each in (whole, broken)]
@@ -141,12 +142,15 @@ def test_micro_batches_add_up(tmp_path: Path) -> None:
         assert torch.allclose(tensor, last(two)[name], atol=1e-5), name
 
 
+def terms(**changes: Any) -> LossConfig:
+    return LossConfig.model_validate(compose_config("loss/cross_entropy", [])["loss"] | changes)
+
+
 def test_the_loss_is_a_slow_loop() -> None:
     torch.manual_seed(0)
     logits, second, labels = torch.randn(5, 4), torch.randn(5, 4), torch.tensor([0, 3, 1, 1, 2])[:, None]
     weights = torch.tensor([1.0, 2.0, 0.5, 3.0])
-    config = ClassLossConfig(label_smoothing=0.1, auxiliary=0.4, class_weights="balanced")
-    loss = ClassLoss(config, weights)
+    loss = ClassLoss(terms(label_smoothing=0.1, class_weights="balanced"), weights, auxiliary=0.4)
     found = loss((logits, second), labels, loss.counts(labels))
     total = 0.0
     for each, share in ((logits, 1.0), (second, 0.4)):
@@ -155,7 +159,7 @@ def test_the_loss_is_a_slow_loop() -> None:
             target[label] += 0.9
             total -= share * float((target * weights * F.log_softmax(row, 0)).sum())
     assert found.item() == pytest.approx(total / float(weights[labels].sum()), rel=1e-6)
-    plain = ClassLoss(ClassLossConfig(label_smoothing=0, auxiliary=0, class_weights="none"))
+    plain = ClassLoss(terms())
     mean = plain(logits, labels, plain.counts(labels))
     assert mean.item() == pytest.approx(F.cross_entropy(logits, labels[:, 0]).item())
     whole = plain.counts(labels)
@@ -236,7 +240,7 @@ def test_the_papers_recipes_run(name: str, tmp_path: Path) -> None:
     more = [f"experiment=imagenet_{name}", "model.encoder.width=0.125", f"transform.crop={crop}"]
     if name == "channelnet":
         more.append("model/encoder=channelnet_v3")
-    config = read_config("train", [*more, *common], TrainOptions)
+    config = read_config("train", [*more, *common], TrainConfig)
     (tmp_path / "run").mkdir()
     result = train(config, tmp_path / "run")
     assert result is not None
@@ -248,7 +252,7 @@ def test_the_papers_recipes_run(name: str, tmp_path: Path) -> None:
     [("xception", 1.99, 1), ("xception", 2.01, 0.94), ("inception_v3", 98.5, 0.94**49), ("channelnet", 66, 0.001)],
 )
 def test_rates_of_the_recipes_by_epoch(name: str, epochs: float, factor: float) -> None:
-    config = read_config("train", [f"experiment=imagenet_{name}"], TrainOptions)
+    config = read_config("train", [f"experiment=imagenet_{name}"], TrainConfig)
     an_epoch = 5000 if name == "channelnet" else 1_281_167 / config.batch_size
     iteration = int(epochs * an_epoch)
     assert lr_factor(iteration, config.iterations, config.schedule, config.optimizer.lr) == pytest.approx(factor)
