@@ -20,7 +20,7 @@ from segapp.data.dataset import ClassificationDataset, Sample
 from segapp.data.formats.image_folder import ImageFolderConfig
 from segapp.data.loading.loader import Workers, whole_images
 from segapp.evaluation.calibration import Reliability, ReliabilityHistogram
-from segapp.evaluation.checks import check_any_scored, matched_to_weights, warn_of_seen
+from segapp.evaluation.checks import check_any_scored, matched_to_weights, warn_of_dim, warn_of_seen
 from segapp.evaluation.config import EvalOptions, EvalToolConfig
 from segapp.evaluation.confusion import ConfusionMatrix, Counts, Floats, Scores, mean, ratio
 from segapp.evaluation.examples import reduced
@@ -245,6 +245,7 @@ def score_classifier(config: EvalToolConfig, processes: Processes = ALONE) -> tu
         dataset = matched_to_weights(dataset, path, info.classes)
     else:
         dataset = renumbered(dataset, info.classes)
+    warn_of_dim(dataset)
     caution = warn_of_seen(dataset, info.trained_on)
     evaluation = classify(
         dataset,
