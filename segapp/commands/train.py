@@ -28,6 +28,8 @@ from segapp.training.config import LESS_MEMORY as LESS_MEMORY
 from segapp.training.config import RESUME_MAY_CHANGE, SegmentConfig, TrainConfig
 from segapp.training.trainer import train
 
+CONFIGS = ("train", "task/segmentation", "task/classification")
+
 
 def main(overrides: list[str]) -> int:
     """Trains, scores the best checkpoint, and leaves a report. Returns the exit status."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from safetensors.torch import load_file
 
 from segapp.base.compose import compose_config, read_config
@@ -256,3 +257,16 @@ def test_rates_of_the_recipes_by_epoch(name: str, epochs: float, factor: float) 
     an_epoch = 5000 if name == "channelnet" else 1_281_167 / config.batch_size
     iteration = int(epochs * an_epoch)
     assert lr_factor(iteration, config.iterations, config.schedule, config.optimizer.lr) == pytest.approx(factor)
+
+
+def test_a_kept_config_that_names_no_task_is_segmentations(tmp_path: Path) -> None:
+    """As version 0.2 has kept them: it is resumed, by its folder or by resume=auto."""
+    words = ["experiment=demo", f"data.root={tmp_path / 'data'}", f"output={tmp_path}"]
+    kept = read_config("train", words, TrainConfig).model_dump(mode="json")
+    del kept["task"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(kept))
+    for resume in ([f"resume={tmp_path}"], [*words, "resume=auto"]):
+        assert isinstance(read_resumable("train", resume, TrainConfig, RESUME_MAY_CHANGE), SegmentConfig)
+    with pytest.raises(UserError, match="holds a run with another config: "):
+        words = [*TINY, f"output={tmp_path}", "resume=auto"]
+        read_resumable("train", words, TrainConfig, RESUME_MAY_CHANGE)
