@@ -25,6 +25,7 @@ from segapp.evaluation.config import EvalOptions, EvalToolConfig
 from segapp.evaluation.confusion import ConfusionMatrix, Counts, Floats, Scores, mean, ratio
 from segapp.evaluation.examples import reduced
 from segapp.weights.find import find_checkpoint
+from segapp.weights.zoo import ZOO
 
 log = logging.getLogger(__name__)
 
@@ -236,6 +237,8 @@ def score_classifier(config: EvalToolConfig, processes: Processes = ALONE) -> tu
     """
     assert isinstance(config.data, ImageFolderConfig)
     dataset = config.data.dataset("val")
+    if config.checkpoint in ZOO and ZOO[config.checkpoint].kind == "network":  # told before a long download
+        raise UserError(f"{config.checkpoint} segments images; name a classifier with checkpoint=, a file or a run")
     with processes.main_first():
         path: Path = find_checkpoint(config.checkpoint, offline=config.offline)
     predictor, info = config.open_classifier(path)

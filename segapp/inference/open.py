@@ -72,7 +72,7 @@ class PredictorOptions(Config):
         try:
             check_whole(self.inference)
         except ValueError as error:
-            raise UserError(f"{error}") from None
+            raise UserError(str(error)) from None
         return open_predictor(
             path,
             self.inference,

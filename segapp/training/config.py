@@ -32,6 +32,7 @@ class TrainConfig(Config):
     model: Network
     data: AnyDataConfig
     transform: TransformConfig
+    loss: LossConfig
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
     eval: EvalOptions
@@ -96,7 +97,6 @@ class SegmentConfig(TrainConfig):
     task: Literal["segmentation"] = "segmentation"
     model: DeepLabV3PlusConfig
     data: DataConfig
-    loss: LossConfig
     inference: Annotated[InferenceConfig, AfterValidator(_given), AfterValidator(check_whole)]
     eval: EvalConfig
     colour_baseline: bool
@@ -114,7 +114,6 @@ class ClassifyConfig(TrainConfig):
     task: Literal["classification"]
     model: ClassifierConfig
     data: ImageFolderConfig
-    loss: LossConfig
     inference: Annotated[Resized, AfterValidator(_given)]
     auxiliary_loss: float = Field(gt=0)
 
@@ -129,7 +128,6 @@ class ClassifyConfig(TrainConfig):
 
 
 TASKS: dict[str, type[TrainConfig]] = {"segmentation": SegmentConfig, "classification": ClassifyConfig}
-
 
 RESUME_MAY_CHANGE = frozenset(
     {

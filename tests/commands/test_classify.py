@@ -75,6 +75,7 @@ def test_a_segmentation_starts_from_it(trained: Path, tmp_path: Path, capsys: Ca
         (["data=image_folder", "inference=sliding"], "inference.kind=sliding is for segmentation"),
         (["data=image_folder", "table5=true"], "table5 is for segmentation"),
         (["data=image_folder", "eval.classes=[red]"], "eval.classes is for segmentation"),
+        (["data=image_folder", "checkpoint=xception65_voc_coco_trainaug"], "segments images; name a classifier"),
         (["data=image_folder", "data.root=/nowhere"], "/nowhere: no such folder; DIR/train/CLASS/"),
     ],
 )

@@ -194,6 +194,13 @@ def test_balanced_draws_and_weights(tmp_path: Path) -> None:
     assert np.mean(data.training.labels[drawn] == 0) == pytest.approx(0.5, abs=0.06)
 
 
+def test_images_from_memory_train_the_same(tmp_path: Path) -> None:
+    read, held = (
+        run(tmp_path, "data.sampler=class_balanced", f"data.cache={each}", name=each) for each in ("none", "memory")
+    )
+    assert all(torch.equal(tensor, last(held)[name]) for name, tensor in last(read).items())
+
+
 def test_images_in_both_sets_are_refused(tmp_path: Path) -> None:
     root = draw(tmp_path / "data" / "train").parent
     (root / "val").symlink_to(root / "train")
