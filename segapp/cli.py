@@ -127,7 +127,8 @@ def help_text(doc: str, configs: Sequence[str]) -> str:
     for name in configs:
         config = (CONF / f"{name}.yaml").read_text(encoding="utf-8")
         defaults = yaml.safe_load(config).get("defaults", ())
-        groups = [group for entry in defaults if isinstance(entry, dict) for each in entry for group in _nested(each)]
+        chosen = [each for entry in defaults if isinstance(entry, dict) for each in entry if "override" not in each]
+        groups = [group for each in chosen for group in _nested(each)]
         if groups:
             lines += ["Choices:", *(f"  {group}={'|'.join(choices(group))}" for group in groups), ""]
         lines += [f"Every value can be set as key=value; conf/{name}.yaml:", "", config]

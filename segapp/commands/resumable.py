@@ -44,8 +44,7 @@ def read_resumable(tool: str, overrides: Sequence[str], kind: type[C], may_chang
     if tool == "eval" and is_training_run(folder):
         raise UserError(f"resume={folder} is a training run and no evaluation; checkpoint={folder} scores it")
     values = _saved_config(folder)
-    odd = sorted(values.keys() ^ kind.model_fields.keys())
-    if odd:
+    if odd := _odd_keys(values, kind):
         raise UserError(f"{folder / CONFIG} is of another tool or version, or damaged ({', '.join(odd)}); start anew")
     changes = [each for each in overrides if not each.startswith("resume=")]
     for change in changes:
@@ -112,6 +111,13 @@ def _saved_config(folder: Path) -> dict[str, Any]:
     return upgraded(values)
 
 
+def _odd_keys(values: dict[str, Any], kind: type[Config]) -> list[str]:
+    """Those that are none of a config's, or that it lacks."""
+    fields = kind.kind_of(values).model_fields
+    needed = {name for name, field in fields.items() if field.is_required()}
+    return sorted((values.keys() - fields.keys()) | (needed - values.keys()))
+
+
 def _check_same(config: C, may_change: frozenset[str]) -> None:
     """Raises:
     UserError: output=DIR holds a run of another config, or no run but other files.
@@ -124,7 +130,7 @@ def _check_same(config: C, may_change: frozenset[str]) -> None:
             raise UserError(f"output={folder} holds files, but no run; name another folder")
         return
     there = _saved_config(folder)
-    if there.keys() == here.keys():
+    if not _odd_keys(there, type(config)):
         there = validate(there, type(config)).model_dump(mode="json")  # with what has a default since
     here, there = flat(here), flat(there)
     for key in sorted((here.keys() | there.keys()) - may_change - {"resume", "output"}):

@@ -36,7 +36,7 @@ def score(config: EvalToolConfig, folder: Path, processes: Processes = ALONE) ->
     """
     check_network(config.data, config.offline)
     with processes.main_first():
-        dataset = config.data.dataset("val")
+        dataset = config.dataset()
     if config.predictions is None:
         evaluation, source = _score_network(config, dataset, folder, processes)
     else:

@@ -77,7 +77,7 @@ def score_grid(config: EvalToolConfig, folder: Path, processes: Processes = ALON
     """
     check_network(config.data, config.offline)
     with processes.main_first():
-        dataset = config.data.dataset("val")
+        dataset = config.dataset()
         path = find_checkpoint(config.checkpoint, offline=config.offline)
     digest = sha256(path)
     config = with_file(config, path)
