@@ -13,6 +13,7 @@ from segapp.base.paths import runs_folder
 from segapp.models.encoders import EncoderConfig
 from segapp.runs.layout import BEST
 from segapp.weights.checkpoint import read_info
+from segapp.weights.exported.description import is_exported
 from segapp.weights.sources.common import WeightsMetadata
 from segapp.weights.sources.convert import ARCHIVES, convert, own_file, write_converted
 from segapp.weights.sources.timm import is_torch_file
@@ -78,7 +79,7 @@ def find_weights(name: str, *, offline: bool = False) -> Path:
         if inside is None:
             raise UserError(f"{path}: no {BEST} in this folder, and no checkpoint of a run")
         return inside
-    if is_torch_file(path):
+    if not is_exported(path) and is_torch_file(path):
         raise UserError(
             f"{path} is a file of torch.save, which may run code: "
             f"tools/import_weights.py {path} output=NAME.safetensors converts one of timm's"
