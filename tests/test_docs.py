@@ -1,6 +1,8 @@
 """The pages that people read: their links, which the site does not follow outside docs/, and their examples."""
 
+import importlib.util
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +99,19 @@ def test_the_data_set_of_its_page(tmp_path: Path) -> None:
     told: list[Unpaired] = []
     assert config.dataset("val", told.extend).ids[:] == ["b.png"]
     assert [(each.kind, each.file) for each in told] == [("image_without_mask", "c.png"), ("absent_image", "d.png")]
+
+
+@pytest.mark.slow
+def test_the_page_of_what_ails_data_says_what_check_says(tmp_path: Path) -> None:
+    specification = importlib.util.spec_from_file_location("data_kinds", ROOT / "docs" / "data_kinds.py")
+    assert specification is not None
+    assert specification.loader is not None
+    data_kinds = importlib.util.module_from_spec(specification)
+    sys.modules["data_kinds"] = data_kinds  # where dataclasses look for it
+    specification.loader.exec_module(data_kinds)
+    page = (ROOT / "docs" / "is-my-data-right.md").read_text(encoding="utf-8")
+    for name, case in data_kinds.CASES.items():
+        (tmp_path / name).mkdir()
+        found, shown = data_kinds.finding(case, tmp_path / name)
+        assert data_kinds.words(found) in page, f"{name}: run docs/data_kinds.py"
+        assert not shown or f"is-my-data-right/{name}.png" in page

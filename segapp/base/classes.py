@@ -39,6 +39,11 @@ ADE20K_CLASSES = (
 """The 150 of the scene parsing benchmark; index 0 is what they leave over, which is not trained on."""
 
 
+def unnamed(number: int) -> tuple[str, ...]:
+    """What classes are called whose names nobody knows."""
+    return tuple(f"class {index}" for index in range(number))
+
+
 BACKGROUND = "background"
 """What the class is called that is left where nothing else is."""
 

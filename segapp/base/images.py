@@ -79,7 +79,11 @@ def open_picture(path: Path, max_pixels: int) -> ImageFile.ImageFile:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except UnidentifiedImageError:
-        raise UserError(f"{path}: not an image, or of an unknown format") from None
+        heic = b"ftyphei" in path.read_bytes()[:16] or b"ftypmif" in path.read_bytes()[:16]
+        what = (
+            "an HEIC picture, which is not read; save it as JPEG" if heic else "not an image, or of an unknown format"
+        )
+        raise UserError(f"{path}: {what}") from None
     except Image.DecompressionBombError:
         raise UserError(
             f"{path}: more pixels than Pillow opens ({2 * MAX_PIXELS}); scale it down, or cut it"
@@ -197,17 +201,14 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS, decoding: Decoding = AS
         return _rgb(path, image, decoding.white_level)
 
 
-def brightest(path: Path, max_pixels: int = MAX_PIXELS) -> int:
-    """The highest value of a deep image's pixels.
+def deep_pixels(path: Path, max_pixels: int = MAX_PIXELS) -> npt.NDArray[Any] | None:
+    """A deep image's pixels as they stand, H x W or H x W x 3 RGB; None of others.
 
     Raises:
-        UserError: it cannot be read, or is not deep.
+        UserError: it cannot be read.
     """
     with open_picture(path, max_pixels) as image:
-        deep = _deep_pixels(path, image)
-        if deep is None:
-            raise UserError(f"{path}: its channels have 8 bits")
-        return int(deep.max(initial=0))
+        return _deep_pixels(path, image)
 
 
 DIM = 0.25
@@ -220,7 +221,10 @@ def is_dim(path: Path, white_level: int = WHITE) -> bool:
     Raises:
         UserError: it cannot be read.
     """
-    return read_header(path, 2 * MAX_PIXELS).is_deep and brightest(path, 2 * MAX_PIXELS) < DIM * white_level
+    if not read_header(path, 2 * MAX_PIXELS).is_deep:
+        return False
+    deep = deep_pixels(path, 2 * MAX_PIXELS)
+    return deep is not None and bool(deep.max(initial=0) < DIM * white_level)
 
 
 def _rgb(path: Path | None, image: Image.Image, white_level: int) -> Array:

@@ -11,8 +11,8 @@ MANY = 8
 """Wrong values or colours from which they are blends rather than a forgotten class."""
 
 BLURRED = (
-    "the masks were resized smoothly or drawn with anti-aliasing: make them again by the nearest pixel, without "
-    "anti-aliasing, and save them as PNG"
+    "the masks were resized smoothly or drawn with anti-aliasing, or a JPEG has changed them: make them again by the "
+    "nearest pixel, without anti-aliasing, and save them as PNG"
 )
 LIST_THEM = "list them in classes.yaml, or say there what all others become (others: ignore, or a class)"
 

@@ -3,10 +3,14 @@
 import logging
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
+
+import numpy as np
 
 from segapp.base.classes import IGNORE_INDEX
 from segapp.base.errors import UserError
+from segapp.base.images import is_dim
 from segapp.data.checks.splits import overlapping
 from segapp.data.class_lists import both_lists, matched
 from segapp.data.dataset import SegmentationDataset
@@ -14,6 +18,8 @@ from segapp.evaluation.config import EvalConfig
 
 log = logging.getLogger(__name__)
 
+LOOKED_AT = 16
+"""Images that are looked at before all are scored."""
 UNNAMED = re.compile(r"(class )?\d+")
 """What classes are called of weights that came without names."""
 
@@ -62,6 +68,16 @@ def check_any_scored(images: int, problems: Sequence[str], pixels: int) -> None:
         raise UserError(f"none of {len(problems)} images could be scored; {problems[0]}")
     if not pixels:
         raise UserError(f"nothing is scored: every pixel of the {images} masks is {IGNORE_INDEX}, which is ignored")
+
+
+def warn_of_dim(dataset: SegmentationDataset) -> None:
+    """Says so where one of a few images, spread evenly, is of 16 bits and nearly black."""
+    for index in np.linspace(0, len(dataset) - 1, min(LOOKED_AT, len(dataset)), dtype=int).tolist():
+        path, white_level = dataset.images[index], dataset.decoding.white_level
+        with suppress(UserError):  # told when it is scored
+            if is_dim(path, white_level):
+                log.warning("%s: nearly black, for 16 bits; white_level says which value is white", path)
+                return
 
 
 def warn_of_seen(dataset: SegmentationDataset, trained_on: Iterable[str]) -> str | None:

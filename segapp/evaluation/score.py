@@ -9,7 +9,13 @@ from segapp.data.dataset import SegmentationDataset
 from segapp.data.loading.loader import Workers
 from segapp.data.options import check_network
 from segapp.evaluation.checkpoint import EvaluationCheckpoint, open_checkpoint
-from segapp.evaluation.checks import check_any_scored, check_number_of_classes, matched_to_weights, warn_of_seen
+from segapp.evaluation.checks import (
+    check_any_scored,
+    check_number_of_classes,
+    matched_to_weights,
+    warn_of_dim,
+    warn_of_seen,
+)
 from segapp.evaluation.config import EvalConfig, EvalToolConfig
 from segapp.evaluation.evaluate import Evaluation, evaluate
 from segapp.evaluation.labellers import by_network, by_saved_masks
@@ -57,6 +63,7 @@ def _score_network(
     dataset.decoding = predictor.decoding
     log.info("scoring %s: %s", path, info.describe())
     dataset = matched_to_weights(dataset, path, info.classes)
+    warn_of_dim(dataset)
     sha256 = digest(path)
     caution = warn_of_seen(dataset, info.trained_on)
     scored = {"weights": sha256, "protocol": predictor.protocol}

@@ -110,7 +110,8 @@ def _sample(each: AuditedSet, index: int, why: str, palette: Array) -> Iterator[
     if each.dataset.masks is None:
         return
     try:
-        image, label = read_image(each.dataset.images[index]), each.dataset.read_label(each.dataset.masks[index])
+        image = read_image(each.dataset.images[index], decoding=each.dataset.decoding)
+        label = each.dataset.read_label(each.dataset.masks[index])
     except UserError:  # one of the findings
         return
     pictures = {"image": data_uri(image, side=SAMPLE_SIDE), "mask": data_uri(label, palette, SAMPLE_SIDE)}

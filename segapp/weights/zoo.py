@@ -5,6 +5,7 @@ from typing import Literal
 
 GOOGLE = "https://storage.googleapis.com/download.tensorflow.org/models/"
 """As http://download.tensorflow.org/models/, the address in Google's model zoo, but encrypted."""
+CORAL = "https://github.com/google-coral/test_data/raw/master/"
 TIMM = "https://huggingface.co/timm/"
 
 MODEL_ZOO = "research/deeplab/g3doc/model_zoo.md"
@@ -136,6 +137,18 @@ ZOO = {
         ("imagenet", "coco", "voc2012 trainaug"),
         "mIoU 75.32 on VOC 2012 val at output stride 16; 77.33 at 8, multi-scale with flip",
         MODEL_ZOO,
+        classes=21,
+    ),
+    "mobilenetv2_voc_coco_8bit": ZooEntry(
+        "network",
+        "mobilenet_v2",
+        "PASCAL VOC 2012 trainaug after COCO, small, quantised in training: 2 MB, computed in floats",
+        f"{CORAL}deeplabv3_mnv2_pascal_quant.tflite",
+        2,
+        "Apache-2.0",
+        ("imagenet", "coco", "voc2012 trainaug"),
+        "no figure of its authors; on a sample of 203 images of VOC 2012 val see docs/benchmarks.md",
+        "github.com/google-coral/test_data",
         classes=21,
     ),
     "mobilenetv2_voc_coco_trainval": ZooEntry(

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from segapp.base import images
 from segapp.base.classes import VOC_CLASSES, voc_palette
 from segapp.base.errors import UserError
-from segapp.base.images import Decoding, as_rgb, brightest, image_size, read_header, read_image, write_image
+from segapp.base.images import Decoding, as_rgb, deep_pixels, image_size, read_header, read_image, write_image
 from segapp.base.masks import read_colours, read_mask, write_mask
 from tests.tensorflow.weights import FIXTURES
 
@@ -354,7 +354,9 @@ def test_deep_images_have_a_white_level(kind: str, tmp_path: Path) -> None:
     expected = picture[..., :1].repeat(3, 2) if grey else picture
     path = deep_file(tmp_path, kind, picture)
     assert read_header(path).is_deep
-    assert brightest(path) == expected.max()
+    stored = deep_pixels(path)
+    assert stored is not None
+    assert np.array_equal(stored, picture[..., 0] if grey else picture)
     assert not read_image(path).any()
     assert np.array_equal(read_image(path, decoding=Decoding(white_level=255)), expected)
     whole = deep_file(tmp_path, kind, picture.astype(int) * 257)
@@ -409,3 +411,9 @@ def test_a_picture_is_one_in_every_form(tmp_path: Path) -> None:
 def test_what_is_no_picture_is_refused(wrong: object) -> None:
     with pytest.raises(UserError, match="an image is "):
         as_rgb(wrong)  # type: ignore[arg-type]
+
+
+def test_a_heic_picture_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
+    with pytest.raises(UserError, match=r"x\.jpg: an HEIC picture, which is not read; save it as JPEG"):
+        read_image(tmp_path / "x.jpg")

@@ -3,9 +3,11 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from segapp.base.classes import VOC_CLASSES, voc_palette
 from segapp.base.masks import write_mask
@@ -126,3 +128,52 @@ def test_eval_mistakes(
 def test_eval_with_another_number_of_classes(shapes_root: Path, make_checkpoint: Make, capsys: Capture) -> None:
     assert evaluate(f"data.root={shapes_root}", f"checkpoint={make_checkpoint()}") == 2
     assert "knows 7 classes, voc2012 val has 21" in capsys.readouterr().err
+
+
+def two_class_folder(root: Path, order: str, bits: type[np.unsignedinteger[Any]] = np.uint8) -> Path:
+    """Ten images of noise, masks of cats above dogs, indexed by `order`."""
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+    (root / "classes.yaml").write_text(f"[{order}]")
+    names = order.split(", ")
+    rng = np.random.default_rng(0)
+    for index in range(10):
+        mask = np.full((40, 50), names.index("cat"), np.uint8)
+        mask[20:] = names.index("dog")
+        mask[:5] = names.index("background")
+        write_mask(root / "masks" / f"{index}.png", mask, voc_palette())
+        Image.fromarray(rng.integers(0, 256, (40, 50)).astype(bits)).save(root / "images" / f"{index}.png")
+    return root
+
+
+def test_classes_are_matched_to_the_checkpoints_by_name(
+    make_checkpoint: Make, tmp_path: Path, capsys: Capture
+) -> None:
+    """One network, one truth, and two numberings of it: one score."""
+    checkpoint = make_checkpoint("net.safetensors", ("background", "cat", "dog"))
+    scores = []
+    for order in ("background, cat, dog", "dog, background, cat"):
+        root = two_class_folder(tmp_path / order.replace(", ", "-"), order)
+        out = tmp_path / f"out-{order[:3]}"
+        options = ["data=folder", f"data.root={root}", f"checkpoint={checkpoint}", f"output={out}", "data.title=x"]
+        assert evaluate(*options) == 0
+        scored = json.loads((out / "metrics.json").read_text())
+        scores.append((scored["miou"], scored["pixel_accuracy"]))
+    assert scores[0] == scores[1]
+    root = two_class_folder(tmp_path / "other", "background, cat, dog")
+    (root / "classes.yaml").write_text("[background, cat, cow]")
+    assert evaluate("data=folder", f"data.root={root}", f"checkpoint={checkpoint}", f"output={tmp_path / 'no'}") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "[background, cat, cow], net.safetensors: [background, cat, dog]" in error
+    assert not (tmp_path / "no").exists()
+
+
+def test_eval_tells_of_black_images_of_16_bits(make_checkpoint: Make, tmp_path: Path, capsys: Capture) -> None:
+    checkpoint = make_checkpoint("net.safetensors", ("background", "cat", "dog"))
+    root = two_class_folder(tmp_path / "deep", "background, cat, dog", np.uint16)
+    options = ["data=folder", f"data.root={root}", f"checkpoint={checkpoint}"]
+    assert evaluate(*options, f"output={tmp_path / 'dark'}") == 0
+    assert "nearly black, for 16 bits; white_level says" in capsys.readouterr().err
+    assert evaluate(*options, "white_level=255", f"output={tmp_path / 'said'}") == 0
+    assert "nearly black" not in capsys.readouterr().err
+    assert "white level 255" in json.loads((tmp_path / "said" / "metrics.json").read_text())["protocol"]

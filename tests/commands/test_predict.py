@@ -1,11 +1,13 @@
 """The prediction tool: what it leaves, what it says, how it ends."""
 
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -191,3 +193,58 @@ def test_the_canvas_of_training_is_the_default(make_checkpoint: Make, tmp_path: 
     options = [f"checkpoint={make_checkpoint()}", f"output={tmp_path / 'out'}", f"labels={tmp_path / 'labels'}"]
     assert run_tool("predict", [str(tmp_path / "img.png"), *options, "device=cpu"]) == 0
     assert "whole image padded to 65 x 65" in capsys.readouterr().out
+
+
+def test_deep_images_unread_endings_and_max_pixels_are_told(
+    make_checkpoint: Make, tmp_path: Path, capsys: Capture
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    grey = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
+    Image.fromarray(grey).save(photos / "b.png")
+    Image.fromarray(grey.astype(np.uint16)).save(photos / "a.png")
+    for name in ("c.heic", "d.HEIC", "notes.txt"):
+        (photos / name).write_text("x")
+    checkpoint = f"checkpoint={make_checkpoint()}"
+    assert run_predict(photos, checkpoint, f"output={tmp_path / 'dark'}") == 0
+    told = capsys.readouterr().err
+    assert f"1 image of 16 bits nearly black, first {photos / 'a.png'}; white_level says" in told
+    assert "2 files not read: the ending is that of no picture (2 .heic)" in told
+    assert run_predict(photos, checkpoint, "white_level=255", f"output={tmp_path / 'said'}") == 0
+    assert "nearly black" not in capsys.readouterr().err
+    masks = tmp_path / "said" / "masks"
+    assert (masks / "a.png").read_bytes() == (masks / "b.png").read_bytes()
+    run_predict(photos / "b.png", checkpoint, "max_pixels=100", f"output={tmp_path / 'vast'}")
+    assert "30 x 20 pixels are more than the bound of 100; scale it down, or cut it, or raise max_pixels" in (
+        capsys.readouterr().out
+    )
+    assert run_predict(photos, checkpoint, "white_level=100", f"output={tmp_path / 'none'}") == 2
+
+
+def test_labels_in_the_other_form_of_unicode_are_found(make_checkpoint: Make, tmp_path: Path, capsys: Capture) -> None:
+    image, label = (tmp_path / f"{unicodedata.normalize(form, 'é')}.png" for form in ("NFD", "NFC"))
+    write_image(image, np.zeros((20, 30, 3), np.uint8))
+    (tmp_path / "labels").mkdir()
+    write_mask(tmp_path / "labels" / label.name, np.zeros((20, 30), np.uint8), voc_palette())
+    arguments = [
+        image,
+        f"checkpoint={make_checkpoint()}",
+        f"output={tmp_path / 'out'}",
+        f"labels={tmp_path / 'labels'}",
+    ]
+    assert run_predict(*arguments) == 0
+    assert "mIoU" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["model_best.pth.tar", "model.pth", "weights", "best.safetensors"])
+def test_a_file_of_torch_save_is_named_for_what_it_is(name: str, tmp_path: Path, capsys: Capture) -> None:
+    write_image(tmp_path / "img.png", np.zeros((20, 30, 3), np.uint8))
+    torch.save({"state_dict": {"module.conv.weight": torch.zeros(3)}, "epoch": 3}, tmp_path / name)
+    assert run_predict(tmp_path / "img.png", f"checkpoint={tmp_path / name}", f"output={tmp_path / 'out'}") == 2
+    assert f"{name} is a file of torch.save, which may run code: tools/import_weights.py" in capsys.readouterr().err
+    target = tmp_path / "converted.safetensors"
+    assert run_tool("import_weights", [str(tmp_path / name), f"output={target}"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "archive" not in error
+    assert "TensorFlow" not in error
+    assert not target.exists()

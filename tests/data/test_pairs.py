@@ -1,12 +1,17 @@
 """Lists of images as people have them, and what is told of lines that name nothing."""
 
+import unicodedata
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from segapp.base.errors import UserError
+from segapp.data.pairs import Unpaired
 from tests.data.samples import ids, put
 from tests.folders import folder
+
+Form = Literal["NFC", "NFD"]
 
 LINES = {
     "id": ("x/a", "c"),
@@ -84,3 +89,50 @@ def test_lines_that_name_nothing_are_told_with_their_number(tmp_path: Path, line
     (tmp_path / "val.txt").write_bytes(lines if isinstance(lines, bytes) else lines.encode())
     with pytest.raises(UserError, match=message):
         folder(tmp_path, val="val.txt").dataset("val")
+
+
+@pytest.mark.parametrize("forms", [("NFD", "NFC"), ("NFC", "NFD"), ("NFD", "NFD")])
+def test_images_and_masks_of_either_form_of_unicode_are_pairs(tmp_path: Path, forms: tuple[Form, Form]) -> None:
+    """macOS writes an e and its accent as two characters, others as one; lists may have either."""
+    name = unicodedata.normalize("NFC", "café")
+    image, mask = (unicodedata.normalize(form, name) for form in forms)
+    put(tmp_path, f"images/{image}.jpg", "images/b.jpg", f"masks/{mask}.png", "masks/b.png")
+    listed: tuple[Form, ...] = ("NFC", "NFD")
+    for form in listed:
+        (tmp_path / "val.txt").write_text(f"images/{unicodedata.normalize(form, name)}.jpg\n")
+        config = folder(tmp_path, val="val.txt")
+        assert ids(config) == (["b"], [name])
+        assert config.dataset("val").images[0].exists()
+        assert config.dataset("val")[0].label is not None
+
+
+def test_lists_with_windows_paths(tmp_path: Path) -> None:
+    put(tmp_path, "images/x/a.jpg", "images/b.jpg", "masks/x/a.png", "masks/b.png")
+    for line in ("images\\x\\a.jpg", "x\\a", ".\\images\\x\\a.jpg", "images\\x\\a.jpg masks\\x\\a.png"):
+        (tmp_path / "val.txt").write_text(f"{line}\r\n")
+        assert ids(folder(tmp_path, val="val.txt")) == (["b"], ["x/a"]), line
+
+
+def test_a_name_that_holds_a_backslash_is_itself(tmp_path: Path) -> None:
+    put(tmp_path, "images/x\\a.jpg", "images/x/a.jpg", "masks/x\\a.png", "masks/x/a.png")
+    (tmp_path / "val.txt").write_text("x\\a.jpg\n")
+    assert ids(folder(tmp_path, val="val.txt")) == (["x/a"], ["x\\a"])
+
+
+def test_endings_that_are_not_read_are_told_once_with_their_number(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(tmp_path, "images/a.jpg", "images/b.jfif", "masks/a.png", "masks/b.png")
+    for name in ("c.heic", "x/d.HEIC", "e.dng", "readme.txt", "a.json", "Thumbs.db", "._f.heic"):
+        (tmp_path / "images" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "images" / name).write_bytes(b"x")
+    (tmp_path / "masks" / "a.npy").write_bytes(b"x")
+    unpaired: list[Unpaired] = []
+    folder(tmp_path).dataset("train", unpaired.extend)
+    assert [(Path(each.file).name, each.why.partition(":")[0]) for each in unpaired] == [
+        ("*.dng", "1 file not read"), ("*.heic", "2 files not read"), ("*.npy", "1 file not read"),
+    ]  # fmt: skip
+    with caplog.at_level("WARNING"):
+        for role in ("train", "val"):
+            folder(tmp_path).dataset(role)
+    assert caplog.text.count("*.heic: 2 files not read: the ending is not that of a picture") == 1

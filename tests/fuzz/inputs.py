@@ -1,5 +1,6 @@
 """Small sound files of every kind that users bring, how each is damaged, and who reads it."""
 
+import base64
 import io
 import json
 import random
@@ -15,7 +16,9 @@ from PIL import Image
 from safetensors.torch import save
 
 from segapp.base.classes import voc_palette
+from segapp.base.compose import compose_config
 from segapp.models.classifier import ClassifierConfig
+from segapp.models.deeplabv3plus import DeepLabV3PlusConfig
 from segapp.models.encoders.aligned_xception import AlignedXceptionConfig
 from segapp.models.encoders.interface import INCEPTION
 from segapp.weights.checkpoint import CheckpointInfo, shapes_of
@@ -24,7 +27,9 @@ from tests.data.formats.coco.samples import content, region
 from tests.fuzz import mutations, readers
 from tests.networks import randomise, small
 from tests.tensorflow.weights import mobilenet_variables, values
+from tests.weights.tflite_files import graph_of
 
+SMALLEST = ["model=deeplabv3_mobilenet", "model/encoder=mobilenet_v2_dm05"]
 NARROW = AlignedXceptionConfig(name="xception41", width=0.03)
 
 
@@ -47,7 +52,7 @@ class Kind:
 
 
 def kinds() -> list[Kind]:
-    return [*pictures(), *texts(), *checkpoints(), *tensorflow()]
+    return [*pictures(), *texts(), *checkpoints(), *tensorflow(), *tflite()]
 
 
 def pictures() -> list[Kind]:
@@ -114,6 +119,25 @@ def texts() -> list[Kind]:
     }.items():  # fmt: skip
         ways = (mutations.bytes_damaged, dumped(yaml.safe_dump, tree))
         found.append(Kind(name, 10, "classes.yaml", yaml.safe_dump(tree).encode(), readers.classes, ways))
+    for name, text in {
+        "labelmap.txt": "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:250,50,83:tail:run\n",
+        "_classes.csv": "Pixel Value, Class\n0, background\n3, cat\n",
+        "labels.txt": "__ignore__\n_background_\ncat\n",
+    }.items():
+        found.append(Kind(name, 4, name, text.encode(), readers.classes))
+    stencil = base64.b64encode(_picture(Image.new("1", (2, 2), 1), "PNG", {})).decode()
+    square = [[1, 1], [6, 1], [6, 5.5]]
+    outlines = {
+        "imageHeight": 8,
+        "imageWidth": 9,
+        "shapes": [
+            {"label": "cat", "shape_type": "polygon", "points": square},
+            {"label": "__ignore__", "shape_type": "circle", "points": square[:2]},
+            {"label": "cat", "shape_type": "mask", "points": square[:2], "mask": stencil},
+        ],
+    }
+    labelme = (mutations.bytes_damaged, dumped(json.dumps, outlines), dumped(json.dumps, outlines))
+    found.append(Kind("labelme", 10, "x.json", json.dumps(outlines).encode(), readers.labelme, labelme))
     names = "a\nb.jpg\nimages/c.jpg masks/c.png\n/images/d e.jpg /masks/d e.png\n\n"
     found.append(Kind("list", 10, "list.txt", names.encode(), readers.image_list))
     runs = {"size": [6, 8], "counts": [1, 3, 44]}
@@ -171,3 +195,8 @@ def tensorflow() -> list[Kind]:
         found.append(Kind(f"tensorflow {name}", share, index, table(pairs), read, ways, {shard: data}))
         found.append(Kind(f"tensorflow {name}'s data", 1, shard, data, read, beside={index: table(pairs)}))
     return found
+
+
+def tflite() -> list[Kind]:
+    model = DeepLabV3PlusConfig.model_validate(compose_config("train", SMALLEST)["model"]).build(2)
+    return [Kind("tflite", 10, "net.tflite", graph_of(model).packed(), readers.converted)]

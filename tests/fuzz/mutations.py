@@ -63,6 +63,10 @@ def _place(chance: random.Random, length: int) -> int:
     return chance.randrange(min(length, 100) + 1) if chance.random() < 0.5 else chance.randrange(length + 1)
 
 
+MOST_NODES = 1000
+"""Of a tree that may still grow."""
+
+
 def tree_damaged(chance: random.Random, tree: Any) -> Any:
     """A copy of a tree of lists and dicts with a few values, keys or entries changed."""
     holder = [json.loads(json.dumps(tree))]
@@ -79,9 +83,9 @@ def tree_damaged(chance: random.Random, tree: Any) -> Any:
                 parent[chance.choice(ODD_TEXTS)] = parent.pop(key)
             case 4 if isinstance(parent, dict):
                 del parent[key]
-            case 5 if isinstance(value, list):
+            case 5 if isinstance(value, list) and len(nodes) < MOST_NODES:
                 parent[key] = value * chance.choice((0, 2, 300))
-            case 6:
+            case 6 if len(nodes) < MOST_NODES:
                 other, place = chance.choice(nodes)
                 if not isinstance(other, dict) or place in other:
                     parent[key] = json.loads(json.dumps(other[place]))
@@ -89,8 +93,14 @@ def tree_damaged(chance: random.Random, tree: Any) -> Any:
 
 
 def _nodes(tree: Any) -> list[tuple[Any, Any]]:
-    inner = list(tree.items()) if isinstance(tree, dict) else list(enumerate(tree)) if isinstance(tree, list) else []
-    return [(tree, key) for key, _ in inner] + [node for _, value in inner for node in _nodes(value)]
+    """Each value's container and key, whatever the depth."""
+    nodes, todo = [], [tree]
+    while todo:
+        each = todo.pop()
+        keys = list(each) if isinstance(each, dict) else range(len(each)) if isinstance(each, list) else ()
+        nodes += [(each, key) for key in keys]
+        todo += [each[key] for key in keys]
+    return nodes
 
 
 def png_damaged(chance: random.Random, content: bytes) -> bytes:

@@ -15,6 +15,7 @@ from segapp.base.masks import read_colours, read_mask
 from segapp.data.formats.classes_file import read_classes
 from segapp.data.formats.coco.annotations import read_annotations
 from segapp.data.formats.coco.drawing import draw
+from segapp.data.formats.labelme import Outlines, labels_in
 from segapp.data.pairs import Files, read_list, refuse
 from segapp.models.deeplabv3plus import DeepLabV3PlusConfig
 from segapp.weights.checkpoint import read_info, read_weights, shapes_of
@@ -86,6 +87,19 @@ def coco(path: Path) -> None:
         assert label.dtype == np.uint8
         assert len(fates) == len(each.regions)
         assert set(np.unique(label)) <= {*range(len(names)), 255}
+
+
+def labelme(path: Path) -> None:
+    """As a mask, and for its classes."""
+    try:
+        names = labels_in([path])
+        assert len(set(names)) == len(names)
+    except UserError as error:
+        one_line(error)
+    label = Outlines(("background", "cat"))(path)
+    assert label.dtype == np.uint8
+    assert label.ndim == 2
+    assert set(np.unique(label)) <= {0, 1, 255}
 
 
 def ours(network: DeepLabV3PlusConfig, classes: int) -> Callable[[Path], None]:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from segapp.base.devices import available_cores
 from segapp.base.errors import UserError
-from segapp.base.images import read_header, read_image
+from segapp.base.images import deep_pixels, read_header, read_image
 from segapp.base.logs import progress_bar
 from segapp.data.checks.labels import ScannedSet, scan_set
 from segapp.data.dataset import Role, SegmentationDataset
@@ -84,9 +84,10 @@ class _Inspections(Dataset[Inspection]):
         path = self.dataset.images[index]
         try:
             image = read_image(path)
-            orientation = read_header(path).orientation
+            header = read_header(path)
+            deep = deep_pixels(path) if header.is_deep else None
         except UserError as error:
             return Inspection(problem=str(error))
         digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
-        digest.update(image.data)
-        return Inspection(None, image.shape[:2], orientation, digest.digest())
+        digest.update(np.ascontiguousarray(image if deep is None else deep).data)  # which in 8 bits may all be black
+        return Inspection(None, image.shape[:2], header.orientation, digest.digest())

@@ -133,7 +133,7 @@ def _two_colours(sets: Sequence[ScannedSet]) -> Iterator[Finding]:
     for each in sets:
         for index in np.unique(each.colours.of, return_index=True)[1].tolist():  # the first mask of each row
             row = each.colours.rows[each.colours.of[index]]
-            values = np.flatnonzero(row >= 0).tolist()
+            values = np.flatnonzero(row[:IGNORE_INDEX] >= 0).tolist()
             mask = str(masks_of_set(each)[index]) if values else ""
             for value in values:
                 colour, where = first.setdefault(value, (int(row[value]), mask))
@@ -223,5 +223,5 @@ def _dim(sets: Sequence[ScannedSet]) -> Iterator[Finding]:
     ]
     brightest = max((int(each.peaks[index]) for each, index, _ in cases), default=0)
     range_of = next((level for level in (255, 1023, 4095, 16383) if brightest <= level), 65535)
-    advice = f"They are nearly black to a network; white_level={range_of} says which value is white."
-    yield from on_files("warning", "dim", "image of 16 bits that uses a small part of them", advice, cases)
+    advice = f"They use a small part of their range; white_level={range_of} says which value is white."
+    yield from on_files("warning", "dim", "image of 16 bits, nearly black", advice, cases)

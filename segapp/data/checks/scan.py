@@ -16,7 +16,7 @@ from segapp.base.cache import cache_folder
 from segapp.base.classes import IGNORE_INDEX
 from segapp.base.errors import UserError, and_more
 from segapp.base.files import atomic_write
-from segapp.base.images import brightest, read_header
+from segapp.base.images import deep_pixels, read_header
 from segapp.base.logs import progress_bar
 from segapp.base.mask_format import mask_format
 from segapp.data.class_lists import Renumbered
@@ -166,7 +166,8 @@ def _look(dataset: SegmentationDataset, index: int, scan: LabelScan) -> bytes | 
         label = dataset.read_label(mask)
         of_image = True
         header = read_header(image)
-        peak = brightest(image) if header.is_deep else 0
+        deep = deep_pixels(image) if header.is_deep else None
+        peak = 0 if deep is None else int(deep.max(initial=0))
         of_image = False
         check_size(mask, label.shape, header.size)
     except UserError as error:

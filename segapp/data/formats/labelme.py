@@ -102,7 +102,7 @@ def _draw(shape: dict[str, Any], size: tuple[int, int], what: str) -> np.ndarray
     """The pixels that a shape covers, H x W."""
     kind = shape.get("shape_type") or "polygon"
     points = _points(shape.get("points"), max(size), what)
-    if kind not in LEAST_POINTS:
+    if not isinstance(kind, str) or kind not in LEAST_POINTS:
         raise UserError(f"{what}: a {kind} is no shape that is drawn; there are {', '.join(LEAST_POINTS)}")
     if len(points) < LEAST_POINTS[kind]:
         raise UserError(f"{what}: a {kind} needs {LEAST_POINTS[kind]} points, and has {len(points)}")

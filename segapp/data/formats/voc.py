@@ -13,6 +13,7 @@ from segapp.data.options import DataOptions
 from segapp.data.packed_strings import PackedPaths, PackedStrings
 from segapp.data.pairs import OnUnpaired, find_files, read_list, refuse, without_mask
 
+AUGMENTED = "SegmentationClassAug"
 OFFICIAL = frozenset({"train", "val", "trainval", "trainaug", "test"})
 """Lists whose names say which images they hold; those of others carry a fingerprint."""
 
@@ -45,7 +46,8 @@ class Voc2012Config(DataOptions):
 def voc_layout(
     root: Path, split: str, classes: tuple[str, ...], name: str, on_unpaired: OnUnpaired = refuse
 ) -> SegmentationDataset:
-    """One list of a set in VOC's layout, class 0 its background; trainaug's masks lie in SegmentationClassAug.
+    """One list of a set in VOC's layout, class 0 its background; trainaug's masks lie in SegmentationClassAug, and so
+    do those of a list that is not whole in SegmentationClass.
 
     A list whose images all lack masks (VOC's test) gives a data set without labels.
 
@@ -59,9 +61,13 @@ def voc_layout(
         raise UserError(f"{list_file}: no such list; there are: {', '.join(known) or 'none'}{hint}")
     images = find_files(root, "JPEGImages", suffix=".jpg")
     of_trainaug = split == "trainaug" or b"SegmentationClassAug/" in list_file.read_bytes()
-    masks = find_files(root, "SegmentationClassAug" if of_trainaug else "SegmentationClass", suffix=".png")
+    masks = find_files(root, AUGMENTED if of_trainaug else "SegmentationClass", suffix=".png")
     ids, unpaired = read_list(list_file, images, masks)
     without = without_mask(ids, images, masks)
+    if without and (root / AUGMENTED).is_dir():  # a list of one's own, of SBD's images
+        augmented = find_files(root, AUGMENTED, suffix=".png")
+        if not without_mask(ids, images, augmented):
+            masks, without = augmented, []
     has_labels = len(without) < len(ids) or not ids
     unpaired += images.left_out
     on_unpaired([*unpaired, *without] if has_labels else unpaired)

@@ -1,6 +1,7 @@
 """What reading weights from elsewhere has in common, whoever wrote them."""
 
 import hashlib
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from segapp.base.classes import ADE20K_CLASSES, CITYSCAPES_CLASSES, VOC_CLASSES, unnamed
 from segapp.base.errors import UserError
 from segapp.weights.checkpoint import Source
 
+log = logging.getLogger(__name__)
+
+CLASS_NAMES = {19: CITYSCAPES_CLASSES, 21: VOC_CLASSES, 151: ADE20K_CLASSES}
+"""Those of Google's released networks, by their number."""
 IMAGENET_CLASSES = 1000
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 """Types of weights; they become float32, which holds them all."""
@@ -35,6 +41,25 @@ class WeightsMetadata:
     def source(self, sha256: str | None, files: list[Path]) -> Source:
         """Where weights come from; their checksum is that of `files` where it is not known already."""
         return Source(address=self.address, sha256=sha256 or sha256_of(files), licence=self.licence)
+
+
+def class_names(path: Path, number: int, metadata: WeightsMetadata) -> tuple[str, ...]:
+    """Those that were given, or are usual for their number.
+
+    Raises:
+        UserError: another number of them was given, or no network has so many.
+    """
+    if not 2 <= number <= 255:
+        raise UserError(f"{path}: its logits are for {number} classes; 2 to 255 are possible")
+    if metadata.classes is None:
+        names = CLASS_NAMES.get(number) or unnamed(number)
+        log.info(
+            "class names as usual for %d classes: %s, ... (classes=FILE gives others)", number, ", ".join(names[:3])
+        )
+        return names
+    if len(metadata.classes) != number:
+        raise UserError(f"{path}: its logits are for {number} classes; {len(metadata.classes)} names were given")
+    return metadata.classes
 
 
 def counts(ours: Iterable[str]) -> Weights:

@@ -10,13 +10,14 @@ from segapp.base.archives import extract
 from segapp.base.errors import UserError
 from segapp.runs.layout import run_weights
 from segapp.weights.checkpoint import CheckpointInfo, encoder_name, read_info, read_weights, shapes_of, write_weights
-from segapp.weights.sources import tensorflow, timm
+from segapp.weights.sources import tensorflow, tflite, timm
 from segapp.weights.sources.common import Weights, WeightsMetadata, sha256_of
 from segapp.weights.sources.timm_names import timm_name
 
 MAX_BYTES = 4 << 30
 """Of what an archive may unfold to; the largest published checkpoint has 0.5 GB."""
 ARCHIVES = (".tar.gz", ".tgz", ".tar")
+TFLITE = ".tflite"
 
 
 def convert(
@@ -39,6 +40,8 @@ def convert(
     source, step = tensorflow.at_step(source)
     if source.is_dir():
         return tensorflow.read(tensorflow.only_prefix(source, source, step), metadata, sha256)
+    if source.suffix == TFLITE:
+        return tflite.read(source, metadata, sha256)
     if source.suffix in timm.SUFFIXES or timm.is_torch_file(source):
         if not source.is_file():
             raise UserError(f"{source}: no such file")
@@ -55,7 +58,7 @@ def convert(
         return tensorflow.read(named, metadata, sha256)
     if not source.is_file():
         raise UserError(f"{source}: no such file, folder or checkpoint prefix")
-    kinds = ", ".join((*ARCHIVES, *timm.SUFFIXES))
+    kinds = ", ".join((*ARCHIVES, TFLITE, *timm.SUFFIXES))
     raise UserError(f"{source}: of no known kind; a {kinds}, a folder or a checkpoint prefix is expected")
 
 

@@ -9,7 +9,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from segapp.base.classes import ADE20K_CLASSES, CITYSCAPES_CLASSES, VOC_CLASSES, background_of
+from segapp.base.classes import background_of
 from segapp.base.errors import UserError
 from segapp.models.classifier import ClassifierConfig
 from segapp.models.deeplabv3plus import ASPPConfig, DecoderConfig, DeepLabV3PlusConfig, DensePredictionCellConfig
@@ -23,6 +23,7 @@ from segapp.weights.sources.common import (
     Weights,
     WeightsMetadata,
     check_finite,
+    class_names,
     counts,
     imagenet_classes,
 )
@@ -42,8 +43,6 @@ from segapp.weights.sources.tensorflow_names import (
 
 log = logging.getLogger(__name__)
 
-CLASS_NAMES = {19: CITYSCAPES_CLASSES, 21: VOC_CLASSES, 151: ADE20K_CLASSES}
-"""Those of the released checkpoints, by their number."""
 MAX_STATE_BYTES = 1 << 20
 """Of the file that says which checkpoint is the last; it holds a few lines."""
 TF_IMAGENET_CLASSES = 1001  # index 0 is background
@@ -75,7 +74,7 @@ def _network(
     network = _variant(encoder, found, metadata)
     biases = checkpoint.entries.get("logits/semantic/biases")
     has_logits = "logits/semantic/weights" in found or biases is not None
-    classes = _class_names(checkpoint.index, biases.shape[0], metadata) if biases and biases.shape else ()
+    classes = class_names(checkpoint.index, biases.shape[0], metadata) if biases and biases.shape else ()
     info = CheckpointInfo(
         network=network,
         classes=classes,
@@ -167,20 +166,6 @@ def _variant(encoder: EncoderConfig, names: frozenset[str], metadata: WeightsMet
             dropout=0.1,
         )
     return DeepLabV3PlusConfig(encoder=encoder, output_stride=metadata.output_stride, aspp=aspp, decoder=decoder)
-
-
-def _class_names(index: Path, number: int, metadata: WeightsMetadata) -> tuple[str, ...]:
-    if not 2 <= number <= 255:
-        raise UserError(f"{index}: its logits are for {number} classes; 2 to 255 are possible")
-    if metadata.classes is None:
-        names = CLASS_NAMES.get(number) or tuple(f"class {i}" for i in range(number))
-        log.info(
-            "class names as usual for %d classes: %s, ... (classes=FILE gives others)", number, ", ".join(names[:3])
-        )
-        return names
-    if len(metadata.classes) != number:
-        raise UserError(f"{index}: its logits are for {number} classes; {len(metadata.classes)} names were given")
-    return metadata.classes
 
 
 def _take(

@@ -237,3 +237,20 @@ def test_all_that_was_found_is_remembered(pair: Pair, monkeypatch: pytest.Monkey
     monkeypatch.setattr("segapp.data.dataset.read_mask", never)
     assert list(find_in_labels([scan_set(train, "train")])) == first
     assert train.classes == CLASSES
+
+
+def test_black_images_are_not_taken_for_copies_of_each_other(pair: Pair) -> None:
+    """Images of 16 bits that 8 bits would make alike; and one that is a copy."""
+    rng = np.random.default_rng(0)
+    for id in ("t0", "t1", "t2", "v0"):
+        Image.fromarray(rng.integers(0, 200, (HEIGHT, WIDTH)).astype(np.uint16)).save(pair.image(id), "png")
+    assert {finding.kind for finding in pair.audit().findings} == {"dim"}
+    with Image.open(pair.image("t0")) as image:
+        image.save(pair.image("v0"), "tiff")
+    assert {finding.kind for finding in pair.audit().findings} == {"dim", "copied"}
+
+
+def test_the_colour_of_what_is_ignored_says_nothing(pair: Pair) -> None:
+    for id, void in (("t0", (255, 255, 255)), ("t1", (224, 224, 192))):
+        with_palette(pair, id, (0, 0, 0), RED, BLUE, *[(9, 9, 9)] * 252, void)
+    assert kinds(*pair_of(pair)) == {}

@@ -43,6 +43,24 @@ def test_trainaug_takes_its_own_masks(shapes_root: Path, tmp_path: Path) -> None
     assert [mask.parent.name for mask in masks] == ["SegmentationClassAug"] * 2
 
 
+def test_a_list_of_ones_own_of_sbds_images_has_sbds_masks(shapes_root: Path, tmp_path: Path) -> None:
+    """Where the official folder does not have all of them, and the other one does."""
+    root = tmp_path / "VOC2012"
+    root.mkdir()
+    (root / "JPEGImages").symlink_to(shapes_root / "JPEGImages")
+    (root / "SegmentationClassAug").symlink_to(shapes_root / "SegmentationClass")
+    (root / "SegmentationClass").mkdir()
+    (root / "SegmentationClass" / "000000.png").symlink_to(shapes_root / "SegmentationClass" / "000000.png")
+    lists = root / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "mine.txt").write_text("000000\n000001\n")
+    (lists / "whole.txt").write_text("000000\n")
+    for split, folder in (("mine", "SegmentationClassAug"), ("whole", "SegmentationClass")):
+        masks = voc(root, train=split).dataset("train").masks
+        assert masks is not None
+        assert {mask.parent.name for mask in masks} == {folder}
+
+
 def test_a_test_set_has_no_labels(shapes_root: Path, tmp_path: Path) -> None:
     root = tmp_path / "VOC2012"
     root.mkdir()

@@ -1,5 +1,7 @@
 """COCO as a data set: its classes, its images, and which of them are kept."""
 
+import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from tests.data.formats.coco.samples import (
     mine,
     region,
 )
+from tests.data.samples import ids, put
+from tests.folders import folder
 
 
 def test_categories_merge_into_classes_in_the_order_chosen(tmp_path: Path) -> None:
@@ -142,3 +146,52 @@ def test_missing_data_is_told_with_the_way_to_get_it(tmp_path: Path) -> None:
 def test_classes_that_cannot_be(tmp_path: Path, classes: Any, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         mine(tmp_path, classes=classes)
+
+
+def test_one_json_for_everything_is_split_as_folders_are(tmp_path: Path) -> None:
+    """By the hash of the name: against a folder of the same names."""
+    root = make(tmp_path / "coco", content(*(region(image=7 + index) for index in range(20)), images=20))
+    config = mine(root, val=None, val_fraction=0.3, seed=5)
+    train, val = config.dataset("train"), config.dataset("val")
+    put(tmp_path / "folder", *(f"{kind}/{chr(97 + at)}.png" for at in range(20) for kind in ("images", "masks")))
+    expected = ids(folder(tmp_path / "folder", val_fraction=0.3, seed=5))
+    assert [sorted(train.ids), sorted(val.ids)] == [sorted(each) for each in expected]
+    assert len(train) + len(val) == 20
+    assert len(val) > 1
+    assert train.name.partition(" #")[0] == "coco train"
+    assert val.name.partition(" #")[0] == "coco val"
+    assert len(list((root / "segapp_masks").glob("regions-*"))) == 1, "drawn once"
+    with pytest.raises(UserError, match=r"regions\.json: too few images to leave one for val"):
+        mine(make(tmp_path / "one", content(region())), val=None).dataset("val")
+
+
+def test_nobody_is_sent_to_download_coco_for_a_json_of_their_own(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.val\.annotations names the JSON, and data\.val=null takes") as refused:
+        mine(tmp_path).dataset("val")
+    assert "coco_voc" not in str(refused.value)
+
+
+def test_windows_paths_and_other_forms_of_unicode_in_a_json(tmp_path: Path) -> None:
+    values = content(region(), region(image=8), images=2)
+    root = make(tmp_path, values)
+    (root / "images" / "x").mkdir()
+    (root / "images" / "a.png").rename(root / "images" / "x" / "a.png")
+    (root / "images" / "b.png").rename(root / "images" / unicodedata.normalize("NFD", "é.png"))
+    values["images"][0]["file_name"] = "x\\a.png"
+    values["images"][1]["file_name"] = unicodedata.normalize("NFC", "é.png")
+    (root / "regions.json").write_text(json.dumps(values))
+    dataset = mine(root).dataset("train")
+    assert len(dataset) == 2
+    assert all(image.exists() for image in dataset.images)
+    assert dataset[1].label is not None
+    values["images"][0]["file_name"] = "..\\a.png"
+    (root / "regions.json").write_text(json.dumps(values))
+    with pytest.raises(UserError, match="is no path inside the image folder"):
+        mine(root).dataset("train")
+
+
+def test_a_json_in_utf_16_is_named(tmp_path: Path) -> None:
+    root = make(tmp_path, content(region()))
+    (root / "regions.json").write_text(json.dumps(content(region())), encoding="utf-16")
+    with pytest.raises(UserError, match=r"regions\.json: .*no text file in UTF-8, but UTF-16; save it as UTF-8"):
+        mine(root).dataset("train")
