@@ -12,7 +12,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segapp.base.compose import read_config, upgraded, validate
+from segapp.base.compose import ADDED, read_config, upgraded, validate
 from segapp.base.config import Config, as_typed, flat, parse_yaml
 from segapp.base.distributed import Processes
 from segapp.base.errors import Stopped, UserError
@@ -43,7 +43,7 @@ def read_resumable(tool: str, overrides: Sequence[str], kind: type[C], may_chang
     folder = as_typed(resume)
     if tool == "eval" and is_training_run(folder):
         raise UserError(f"resume={folder} is a training run and no evaluation; checkpoint={folder} scores it")
-    values = _saved_config(folder)
+    values = _saved_config(folder, kind)
     odd = sorted(values.keys() ^ kind.model_fields.keys())
     if odd:
         raise UserError(f"{folder / CONFIG} is of another tool or version, or damaged ({', '.join(odd)}); start anew")
@@ -95,7 +95,7 @@ def resume_hint(output: Path, job: Processes) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _saved_config(folder: Path) -> dict[str, Any]:
+def _saved_config(folder: Path, kind: type[Config]) -> dict[str, Any]:
     """Raises:
     UserError: no run there, or a damaged config.
     """
@@ -109,7 +109,8 @@ def _saved_config(folder: Path) -> dict[str, Any]:
         values = None
     if not isinstance(values, dict) or not values:
         raise UserError(f"{folder / CONFIG}: damaged")
-    return upgraded(values)
+    added = ADDED.keys() - kind.model_fields.keys()  # of other tools
+    return {key: value for key, value in upgraded(values).items() if key not in added}
 
 
 def _check_same(config: C, may_change: frozenset[str]) -> None:
@@ -123,7 +124,7 @@ def _check_same(config: C, may_change: frozenset[str]) -> None:
         if present - {path.name for path in folder.glob(".*")}:  # of a write that was cut off
             raise UserError(f"output={folder} holds files, but no run; name another folder")
         return
-    there = _saved_config(folder)
+    there = _saved_config(folder, type(config))
     if there.keys() == here.keys():
         there = validate(there, type(config)).model_dump(mode="json")  # with what has a default since
     here, there = flat(here), flat(there)

@@ -29,7 +29,7 @@ MOST = {"float32": 1e-4, "float16": 0.03, "int8": 0.5}
 def export(
     path: Path, model: DeepLabV3Plus, info: CheckpointInfo, options: ExportOptions, images: Sequence[Array] = ()
 ) -> Agreement:
-    """Writes the file, if what it computes agrees with the original.
+    """Writes the file, whole or not at all, if what it computes agrees with the original.
 
     Args:
         path: its ending says in whose format.

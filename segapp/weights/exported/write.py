@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from segapp.base.errors import UserError
 from segapp.base.extras import require
-from segapp.base.files import scratch_folder
 from segapp.models.deeplabv3plus import DeepLabV3Plus
 from segapp.weights.checkpoint import CheckpointInfo
-from segapp.weights.exported.description import EXPORT, SUFFIXES, ExportOptions, files_of
+from segapp.weights.exported.description import EXPORT, SUFFIXES, ExportOptions
 from segapp.weights.exported.int8 import quantized_ir, quantized_onnx
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ Images = Sequence[npt.NDArray[np.float32]]
 def write_exported(
     path: Path, model: DeepLabV3Plus, info: CheckpointInfo, options: ExportOptions, calibration: Images = ()
 ) -> None:
-    """Writes the file whole or not at all; its ending says in whose format.
+    """Writes the file into a scratch folder; its ending says in whose format.
 
     Args:
         model: on the CPU, in evaluation mode, float32.
@@ -47,11 +46,7 @@ def write_exported(
     """
     write = {SUFFIXES["onnx"]: _write_onnx, SUFFIXES["openvino"]: _write_ir, SUFFIXES["torch"]: _write_program}
     metadata = info.as_metadata() | {EXPORT: options.model_dump_json()}
-    with scratch_folder(path.with_name(f".{path.name}.exporting")) as scratch:
-        made = scratch / path.name
-        write[path.suffix](made, model, options, metadata, calibration)
-        for part in reversed([*files_of(made)]):  # what is named comes last
-            part.replace(path.with_name(part.name))
+    write[path.suffix](path, model, options, metadata, calibration)
 
 
 def _write_program(
