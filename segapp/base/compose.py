@@ -42,7 +42,6 @@ ADDED: dict[str, Any] = {
     "schedule.slow_start_lr": 1e-4,
     "jpeg_decoder": "accurate",
     "white_level": 65535,
-    "runtime": "torch",
 }
 """Keys that a kept config may lack, and the values that mean what was done without them."""
 

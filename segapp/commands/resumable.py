@@ -12,7 +12,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from segapp.base.compose import ADDED, read_config, upgraded, validate
+from segapp.base.compose import read_config, upgraded, validate
 from segapp.base.config import Config, as_typed, flat, parse_yaml
 from segapp.base.distributed import Processes
 from segapp.base.errors import Stopped, UserError
@@ -109,8 +109,10 @@ def _saved_config(folder: Path, kind: type[Config]) -> dict[str, Any]:
         values = None
     if not isinstance(values, dict) or not values:
         raise UserError(f"{folder / CONFIG}: damaged")
-    added = ADDED.keys() - kind.model_fields.keys()  # of other tools
-    return {key: value for key, value in upgraded(values).items() if key not in added}
+    values = upgraded(values)
+    if "runtime" in kind.model_fields:
+        values.setdefault("runtime", "torch")  # there was no other
+    return values
 
 
 def _check_same(config: C, may_change: frozenset[str]) -> None:
