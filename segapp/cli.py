@@ -31,7 +31,18 @@ REFUSED = 2
 """Exit status when nothing was done, for an error that one line explains."""
 
 
-TOOLS = ("train", "eval", "predict", "compare", "prepare_data", "import_weights", "zoo", "voc_server", "benchmark")
+TOOLS = (
+    "train",
+    "eval",
+    "predict",
+    "compare",
+    "prepare_data",
+    "import_weights",
+    "export",
+    "zoo",
+    "voc_server",
+    "benchmark",
+)
 """Each is a module of segapp/commands with `main`, its help as its docstring and, where its config is of another
 name, `CONFIGS`.
 """

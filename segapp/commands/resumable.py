@@ -43,7 +43,7 @@ def read_resumable(tool: str, overrides: Sequence[str], kind: type[C], may_chang
     folder = as_typed(resume)
     if tool == "eval" and is_training_run(folder):
         raise UserError(f"resume={folder} is a training run and no evaluation; checkpoint={folder} scores it")
-    values = _saved_config(folder)
+    values = _saved_config(folder, kind)
     if odd := _odd_keys(values, kind):
         raise UserError(f"{folder / CONFIG} is of another tool or version, or damaged ({', '.join(odd)}); start anew")
     changes = [each for each in overrides if not each.startswith("resume=")]
@@ -94,7 +94,7 @@ def resume_hint(output: Path, job: Processes) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _saved_config(folder: Path) -> dict[str, Any]:
+def _saved_config(folder: Path, kind: type[Config]) -> dict[str, Any]:
     """Raises:
     UserError: no run there, or a damaged config.
     """
@@ -108,7 +108,10 @@ def _saved_config(folder: Path) -> dict[str, Any]:
         values = None
     if not isinstance(values, dict) or not values:
         raise UserError(f"{folder / CONFIG}: damaged")
-    return upgraded(values)
+    values = upgraded(values)
+    if "runtime" in kind.model_fields:
+        values.setdefault("runtime", "torch")  # there was no other
+    return values
 
 
 def _odd_keys(values: dict[str, Any], kind: type[Config]) -> list[str]:
@@ -129,7 +132,7 @@ def _check_same(config: C, may_change: frozenset[str]) -> None:
         if present - {path.name for path in folder.glob(".*")}:  # of a write that was cut off
             raise UserError(f"output={folder} holds files, but no run; name another folder")
         return
-    there = _saved_config(folder)
+    there = _saved_config(folder, type(config))
     if not _odd_keys(there, type(config)):
         there = validate(there, type(config)).model_dump(mode="json")  # with what has a default since
     here, there = flat(here), flat(there)

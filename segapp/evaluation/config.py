@@ -89,6 +89,8 @@ class EvalToolConfig(PredictorOptions):
             raise ValueError(
                 "table5=true scores a network at output strides 16 and 8; leave predictions and output_stride"
             )
+        if self.table5 and self.runtime not in ("auto", "torch"):
+            raise ValueError(f"table5=true counts PyTorch's multiply-adds; leave runtime={self.runtime}")
         if self.resume == "auto" and self.output is None:
             raise ValueError("resume=auto needs output=DIR, the folder of the evaluation to start or to go on with")
         return self

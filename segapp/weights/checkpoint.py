@@ -150,9 +150,20 @@ def read_info(path: Path) -> CheckpointInfo:
     Raises:
         UserError: no checkpoint of this program.
     """
-    metadata = _metadata(path)
+    if path.suffix in (".onnx", ".xml", ".pt2"):
+        raise UserError(f"{path}: exported, and so no file to train from or to convert; name what it was made of")
+    return info_of(_metadata(path), path)
+
+
+def info_of(metadata: Mapping[str, str], path: Path) -> CheckpointInfo:
+    """The description among a file's metadata.
+
+    Raises:
+        UserError: there is none, or a damaged one.
+    """
     if METADATA not in metadata:
-        raise UserError(f"{path}: a safetensors file, but not written by segapp; tools/import_weights.py reads others")
+        remedy = "; tools/import_weights.py reads others" if path.suffix == ".safetensors" else ""
+        raise UserError(f"{path}: a {path.suffix.removeprefix('.')} file, but not written by segapp{remedy}")
     try:
         info = CheckpointInfo.model_validate(upgraded(json.loads(metadata[METADATA])))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -295,18 +306,21 @@ def load_model(path: Path, output_stride: int | None = None) -> tuple[DeepLabV3P
         UserError: no checkpoint, a damaged one, one without a logits layer, or one whose tensors are not those of its
             architecture.
     """
-    info = read_network_info(path)
-    network = info.network
-    assert isinstance(network, DeepLabV3PlusConfig)
+    info = with_output_stride(read_network_info(path), output_stride)
+    assert isinstance(info.network, DeepLabV3PlusConfig)
     if not info.classes:
         raise UserError(f"{path}: has no logits layer, and so can only be trained from: train with checkpoint={path}")
-    if output_stride is not None:
-        network = network.model_copy(update={"output_stride": output_stride})
-        info = info.model_copy(update={"network": network})
     with torch.device("meta"):
-        model = network.build(len(info.classes))  # nothing is allocated before the shapes are checked
+        model = info.network.build(len(info.classes))  # nothing is allocated before the shapes are checked
     model.load_state_dict(read_weights(path, model.state_dict()), assign=True)
     return model.eval(), info
+
+
+def with_output_stride(info: CheckpointInfo, output_stride: int | None) -> CheckpointInfo:
+    """The same network at another output stride, if one is given."""
+    if output_stride is None:
+        return info
+    return info.model_copy(update={"network": info.network.model_copy(update={"output_stride": output_stride})})
 
 
 def start_from(

@@ -67,7 +67,7 @@ def test_two_processes_are_one_and_each_image_is_scored_once(tmp_path: Path) -> 
     assert metrics["images"] == 5
     tool = str(CONF.parent / "tools" / "eval.py")
     scoring = ["data=shapes", f"data.root={data}", "data.train=16", "data.val=5", "data.height=64", "data.width=64"]
-    scoring += ["workers=0", "device=cpu", f"checkpoint={two}"]
+    scoring += ["workers=0", "device=cpu", "runtime=torch", f"checkpoint={two}"]
     subprocess.run([sys.executable, tool, *scoring, f"output={tmp_path / 'eval'}"], check=True, capture_output=True)
     finish(torchrun(2, *scoring, f"output={tmp_path / 'shared'}", tool="eval"))
     single = json.loads((tmp_path / "eval" / "metrics.json").read_text())
