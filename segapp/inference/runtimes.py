@@ -21,7 +21,7 @@ from segapp.weights.exported.description import ExportOptions
 RuntimeName = Literal["auto", "torch", "onnxruntime", "openvino"]
 
 FASTEST: tuple[RuntimeName, ...] = ("onnxruntime", "openvino")
-"""On a CPU in float32, the faster first (docs/benchmarks.md); both are faster than PyTorch."""
+"""Tried in this order on a CPU in float32, before PyTorch."""
 NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 RUN_BY: dict[str, tuple[RuntimeName, ...]] = {
     ".onnx": ("onnxruntime", "openvino"),
