@@ -12,6 +12,7 @@ from segapp.base.images import WHITE, JpegDecoder
 from segapp.inference.open import open_predictor
 from segapp.inference.options import Side, Sliding, Whole
 from segapp.inference.predictor import Predictor
+from segapp.inference.runtimes import RuntimeName
 from segapp.models.head import ATROUS_RATES
 from segapp.weights.find import find_checkpoint
 
@@ -21,6 +22,7 @@ def load(
     *,
     device: DeviceName = "auto",
     precision: Precision = "auto",
+    runtime: RuntimeName = "auto",
     output_stride: int | None = None,
     canvas: Side | None = "trained",
     window: Side | None = None,
@@ -36,9 +38,11 @@ def load(
     Its `probabilities(image)` gives K x H x W float16.
 
     Args:
-        checkpoint: a name of the model zoo, a file, a run's folder, or "latest".
+        checkpoint: a name of the model zoo, a file, exported ones too, a run's folder, or "latest".
         device: "auto" is the first of cuda, mps, cpu that is there.
         precision: "auto" is bfloat16 on GPUs that have it, else float32.
+        runtime: "torch", "onnxruntime" or "openvino"; "auto" is one that reads an exported file, else on a CPU in
+            float32 the fastest that is installed, else PyTorch. What it converts is kept in the cache.
         output_stride: 8, 16 or 32; None for the one trained at.
         canvas: side in pixels, k * output_stride + 1, to which images are padded; "trained" is the one on which the
             checkpoint was validated, None takes each image as it is.
@@ -75,6 +79,7 @@ def load(
         output_stride=output_stride,
         device=device,
         precision=precision,
+        runtime=runtime,
         jpeg_decoder=jpeg_decoder,
         white_level=white_level,
     )

@@ -31,7 +31,18 @@ REFUSED = 2
 """Exit status when nothing was done, for an error that one line explains."""
 
 
-TOOLS = ("train", "eval", "predict", "compare", "prepare_data", "import_weights", "zoo", "voc_server", "benchmark")
+TOOLS = (
+    "train",
+    "eval",
+    "predict",
+    "compare",
+    "prepare_data",
+    "import_weights",
+    "export",
+    "zoo",
+    "voc_server",
+    "benchmark",
+)
 """Each is a module of segapp/commands with `main`, its help as its docstring and, where its config is of another
 name, `CONFIGS`.
 """
@@ -127,7 +138,8 @@ def help_text(doc: str, configs: Sequence[str]) -> str:
     for name in configs:
         config = (CONF / f"{name}.yaml").read_text(encoding="utf-8")
         defaults = yaml.safe_load(config).get("defaults", ())
-        groups = [group for entry in defaults if isinstance(entry, dict) for each in entry for group in _nested(each)]
+        chosen = [each for entry in defaults if isinstance(entry, dict) for each in entry if "override" not in each]
+        groups = [group for each in chosen for group in _nested(each)]
         if groups:
             lines += ["Choices:", *(f"  {group}={'|'.join(choices(group))}" for group in groups), ""]
         lines += [f"Every value can be set as key=value; conf/{name}.yaml:", "", config]

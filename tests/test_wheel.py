@@ -77,13 +77,21 @@ def test_it_trains_predicts_and_evaluates_outside_the_clone(installed: Path, tmp
     assert "tools/" not in trained.stdout
 
     write_image(tmp_path / "img.png", np.zeros((40, 50, 3), np.uint8))
-    predicted = run("predict", "img.png", f"checkpoint={folder / 'best.safetensors'}", "device=cpu")
+    predicted = run("predict", "img.png", f"checkpoint={folder / 'best.safetensors'}", "device=cpu", "runtime=torch")
     assert predicted.returncode == 0, predicted.stderr
     assert len(list((tmp_path / "runs" / "predict").glob("*_img/masks/img.png"))) == 1
 
     options = [word for word in TINY if word.startswith(("data.", "device", "workers"))]
     evaluated = run(
-        "-m", "segapp", "eval", "data=shapes", "data.root=shapes", *options, "checkpoint=latest", program="python"
+        "-m",
+        "segapp",
+        "eval",
+        "data=shapes",
+        "data.root=shapes",
+        *options,
+        "checkpoint=latest",
+        "runtime=torch",
+        program="python",
     )
     assert evaluated.returncode == 0, evaluated.stderr
     assert evaluated.stdout.splitlines()[-1].startswith("mIoU 0.")

@@ -36,6 +36,9 @@ RENAMED = {
 }
 """Keys of version 0.1, which are still understood, and what they are called now."""
 
+OF_TASK = {"data=image_folder": "classification", "model=image_classifier": "classification"}
+"""Choices that one task alone has."""
+
 ADDED: dict[str, Any] = {
     "loss.top_k_iterations": 0,
     "loss.divide_by": "weights",
@@ -65,7 +68,7 @@ def compose_config(name: str, overrides: Sequence[str], kind: type[Config] = Con
     """The composed and resolved config as plain data, its keys not yet checked; `kind` says which take text."""
     GlobalHydra.instance().clear()
     try:
-        overrides = [_quoted(_renamed(each), kind) for each in overrides]
+        overrides = [_quoted(_renamed(each), kind) for each in [*overrides, *_implied(name, overrides)]]
         with initialize_config_dir(str(CONF), version_base="1.3"):
             try:
                 composed = compose(name, overrides)
@@ -108,13 +111,21 @@ def _unfit(composed: DictConfig, overrides: Sequence[str]) -> list[str]:
     return sorted(unfit)
 
 
+def _implied(name: str, overrides: Sequence[str]) -> list[str]:
+    """The task that a choice is for, where nobody has named one."""
+    named = {each.partition("=")[0] for each in overrides}
+    if name != "train" or {"task", "experiment"} & named:
+        return []
+    return [f"task={OF_TASK[each]}" for each in overrides if each in OF_TASK][:1]
+
+
 def upgraded(values: dict[str, Any]) -> dict[str, Any]:
     """A config that an earlier version has kept, its keys where they are now."""
     for old, new in RENAMED.items():
         place, last = _place(values, old)
         if isinstance(place, dict) and last in place:
             values.setdefault(new, place.pop(last))
-    for key, value in ADDED.items():
+    for key, value in ADDED.items() if "task" not in values else ():  # there were tasks later
         place, last = _place(values, key)
         if isinstance(place, dict):
             place.setdefault(last, value)
@@ -183,7 +194,7 @@ def validate(values: dict[str, Any], kind: type[C]) -> C:
     UserError: names the first key that is unknown or whose value does not fit.
     """
     try:
-        return kind.model_validate(values)
+        return kind.kind_of(values).model_validate(values)
     except ValidationError as error:
         first, *others = error.errors()
         if not first["loc"]:  # of values that do not go together

@@ -1,7 +1,7 @@
 """The base of every config class: values live in conf/, types and ranges beside the code they steer."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
@@ -14,6 +14,11 @@ class Config(BaseModel):
     """Immutable; an unknown key is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @classmethod
+    def kind_of(cls, values: dict[str, Any]) -> type[Self]:
+        """The class whose keys these are: this one, or where it stands for several the one that they name."""
+        return cls
 
 
 Words = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]

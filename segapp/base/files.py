@@ -1,14 +1,17 @@
 """Files written whole or not at all."""
 
 import codecs
+import csv
 import hashlib
+import io
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -131,3 +134,15 @@ def writable_folder(path: Path) -> Path:
     except OSError as error:
         raise UserError(f"cannot write to {path}: {error.strerror}; choose another folder with output=DIR") from None
     return path
+
+
+def write_csv(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A table, whole or not at all; NaN as an empty cell."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(
+        [None if isinstance(value, float) and math.isnan(value) else value for value in row] for row in rows
+    )
+    # A file name that is not UTF-8 holds lone surrogates, which no text file can.
+    write_text(path, file.getvalue().encode("utf-8", "replace").decode("utf-8"))

@@ -5,6 +5,7 @@ python tools/eval.py checkpoint=runs/train/RUN output_stride=8
 python tools/eval.py inference=multi_scale output_stride=8           six scales and their mirror images
 python tools/eval.py table5=true                                     the paper's Table 5, ours beside its figures
 python tools/eval.py checkpoint=latest data=folder data.root=DIR     what was trained here last
+python tools/eval.py checkpoint=latest data=image_folder data.root=DIR   a classifier: top-1, top-5, confusions
 python tools/eval.py predictions=DIR data=voc2012
 python tools/eval.py predictions=DIR against=OTHER data=voc2012      is DIR better than OTHER, or is it chance?
 """
@@ -19,10 +20,12 @@ from segapp.cli import PARTIAL, output_folder
 from segapp.commands.resumable import check_unused, read_resumable, resume_hint
 from segapp.evaluation.against import gain_over
 from segapp.evaluation.bootstrap import LEVEL, RESAMPLES
+from segapp.evaluation.classification import score_classifier
 from segapp.evaluation.config import RESUME_MAY_CHANGE, EvalToolConfig
 from segapp.evaluation.evaluate import Evaluation
 from segapp.evaluation.score import score
 from segapp.evaluation.table5 import score_grid
+from segapp.reports.classification import print_classification, write_classification
 from segapp.reports.results import print_results, write_results
 from segapp.reports.table5 import print_grid, write_grid
 from segapp.runs.layout import AGAINST, EXAMPLES, REPORT, TABLE5_SUMMARY
@@ -40,6 +43,13 @@ def main(overrides: list[str]) -> int:
         output_folder(config.output, "eval", config.data.name + "_table5" * config.table5, job) as output,
         resume_hint(output, job),
     ):
+        if config.of_classes:
+            classification, source = score_classifier(config, job)
+            if job.main:
+                write_classification(output, classification, title=classification.dataset, source=source)
+                print(f"report    {output / REPORT}\n")
+                print_classification(classification)
+            return 0 if classification.complete else PARTIAL
         if config.table5:
             grid = score_grid(config, output, job)
             if job.main:

@@ -8,14 +8,14 @@ from pydantic import TypeAdapter
 
 from segapp.base.compose import choices, compose_config
 from segapp.base.config import flat
-from segapp.data import DataConfig
+from segapp.data import AnyDataConfig
 from segapp.inference.options import InferenceConfig
-from segapp.training.config import TrainConfig
+from segapp.training.config import ClassifyConfig, SegmentConfig, TrainConfig
 
 UNSCORED = ("cache", "sampler", "download")
 """Keys of the data that no metric depends on."""
 GROUPS: dict[str, tuple[TypeAdapter[Any], str]] = {
-    "data": (TypeAdapter(DataConfig), "name"),
+    "data": (TypeAdapter(AnyDataConfig), "name"),
     "inference": (TypeAdapter(InferenceConfig), "kind"),
 }
 """Groups of tools/eval.py, and the key that tells their kinds apart."""
@@ -23,6 +23,7 @@ GROUPS: dict[str, tuple[TypeAdapter[Any], str]] = {
 
 def evaluation_command(config: TrainConfig, output: Path) -> str:
     """Of the run in `output`, with its config."""
+    assert isinstance(config, SegmentConfig | ClassifyConfig)
     known = {config.inference.key: "trained"}  # by the checkpoint
     every = {"_all_": {group: {choice: choice for choice in choices(group)} for group in GROUPS}}
     overrides = [f"+{key.split('.')[1]}@{key}={choice}" for key, choice in flat(every).items()]
@@ -35,6 +36,14 @@ def evaluation_command(config: TrainConfig, output: Path) -> str:
         *([f"precision={config.precision}"] if config.precision != "auto" else []),
     ]
     return f"uv run {shlex.join(['python', 'tools/eval.py', *words])}"
+
+
+def encoder_words(config: TrainConfig, output: Path) -> str:
+    """What makes a run for segmentation start from the encoder of the run in `output`."""
+    encoder = config.model.encoder.model_dump(mode="json")
+    usual = compose_config("train", [f"model/encoder={encoder['name']}"])["model"]["encoder"]
+    keys = [f"model.encoder.{key}={_typed(value)}" for key, value in encoder.items() if value != usual.get(key)]
+    return shlex.join([f"model/encoder={encoder['name']}", *keys, f"encoder_weights={output}"])
 
 
 def _nearest(group: str, given: dict[str, Any], composed: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Segments images: files, folders or globs first, then key=value.
+"""Segments images, or names their classes if the checkpoint is a classifier: files, folders or globs, then key=value.
 
 python tools/predict.py img.jpg                                     the published VOC weights, downloaded once
 python tools/predict.py photos/ more/*.png checkpoint=runs/train/RUN output=DIR
@@ -7,6 +7,7 @@ python tools/predict.py img.jpg save=[mask,overlay,probabilities,json]
 python tools/predict.py photo.jpg inference=sliding                 windows over an image of any size
 python tools/predict.py img.jpg inference=multi_scale output_stride=8    slower and better
 python tools/predict.py images/ labels=masks/                       reports mIoU, too
+python tools/predict.py photos/ checkpoint=runs/train/CLASSIFIER     the most probable classes, in classes.csv, too
 """
 
 import logging
@@ -22,10 +23,13 @@ from segapp.cli import PARTIAL, output_folder
 from segapp.commands.inputs import find_images, split_arguments
 from segapp.commands.resumable import check_unused
 from segapp.evaluation.label_folder import PIXELS_ALONE, LabelFolder
+from segapp.inference.classify import classify_files, save_classes
 from segapp.inference.open import PredictorOptions
 from segapp.inference.saving import FOLDERS, label_files
+from segapp.models.classifier import ClassifierConfig
 from segapp.reports.results import print_results, write_results
-from segapp.runs.layout import CONFIG, REPORT
+from segapp.runs.layout import CLASSES, CONFIG, REPORT
+from segapp.weights.checkpoint import read_info
 from segapp.weights.find import find_checkpoint
 
 log = logging.getLogger(__name__)
@@ -61,6 +65,8 @@ def main(arguments: list[str]) -> int:
     if config.labels is not None and not config.labels.is_dir():
         raise UserError(f"labels={config.labels}: no such folder")
     path = find_checkpoint(config.checkpoint, offline=config.offline)
+    if isinstance(read_info(path).network, ClassifierConfig):
+        return name_classes(images, config, path)
     predictor, info = config.open(path)
     labels = None if config.labels is None else LabelFolder(config.labels, predictor.classes)
     with output_folder(config.output, "predict", images[0].stem) as output:
@@ -81,6 +87,26 @@ def main(arguments: list[str]) -> int:
                 print(f"failed: {problem}")
         else:
             report(labels, problems, predictor.protocol, path, output)
+    return PARTIAL if problems else 0
+
+
+def name_classes(images: list[Path], config: PredictConfig, path: Path) -> int:
+    """Prints and saves the most probable classes of each image. Returns the exit status."""
+    if config.labels is not None:
+        raise UserError(f"labels={config.labels}: {path} is a classifier; tools/eval.py data=image_folder scores it")
+    predictor, info = config.open_classifier(path)
+    with output_folder(config.output, "predict", images[0].stem) as output:
+        log.info("%s: %s", path, info.describe())
+        save_config(output / CONFIG, config)
+        results, problems = classify_files(images, predictor, max_pixels=config.max_pixels)
+        for image, choices in results:
+            print(f"{image}  {', '.join(f'{name} {probability:.3f}' for name, probability in choices)}")
+        print(f"{len(results)} of {len(images)} images")
+        if results:
+            save_classes(output / CLASSES, results)
+            print(f"{'classes':13} {output / CLASSES}")
+        for problem in problems:
+            print(f"failed: {problem}")
     return PARTIAL if problems else 0
 
 

@@ -43,9 +43,8 @@ def read_resumable(tool: str, overrides: Sequence[str], kind: type[C], may_chang
     folder = as_typed(resume)
     if tool == "eval" and is_training_run(folder):
         raise UserError(f"resume={folder} is a training run and no evaluation; checkpoint={folder} scores it")
-    values = _saved_config(folder)
-    odd = sorted(values.keys() ^ kind.model_fields.keys())
-    if odd:
+    values = _saved_config(folder, kind)
+    if odd := _odd_keys(values, kind):
         raise UserError(f"{folder / CONFIG} is of another tool or version, or damaged ({', '.join(odd)}); start anew")
     changes = [each for each in overrides if not each.startswith("resume=")]
     for change in changes:
@@ -95,7 +94,7 @@ def resume_hint(output: Path, job: Processes) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _saved_config(folder: Path) -> dict[str, Any]:
+def _saved_config(folder: Path, kind: type[Config]) -> dict[str, Any]:
     """Raises:
     UserError: no run there, or a damaged config.
     """
@@ -109,7 +108,17 @@ def _saved_config(folder: Path) -> dict[str, Any]:
         values = None
     if not isinstance(values, dict) or not values:
         raise UserError(f"{folder / CONFIG}: damaged")
-    return upgraded(values)
+    values = upgraded(values)
+    if "runtime" in kind.model_fields:
+        values.setdefault("runtime", "torch")  # there was no other
+    return values
+
+
+def _odd_keys(values: dict[str, Any], kind: type[Config]) -> list[str]:
+    """Those that are none of a config's, or that it lacks."""
+    fields = kind.kind_of(values).model_fields
+    needed = {name for name, field in fields.items() if field.is_required()}
+    return sorted((values.keys() - fields.keys()) | (needed - values.keys()))
 
 
 def _check_same(config: C, may_change: frozenset[str]) -> None:
@@ -123,8 +132,8 @@ def _check_same(config: C, may_change: frozenset[str]) -> None:
         if present - {path.name for path in folder.glob(".*")}:  # of a write that was cut off
             raise UserError(f"output={folder} holds files, but no run; name another folder")
         return
-    there = _saved_config(folder)
-    if there.keys() == here.keys():
+    there = _saved_config(folder, type(config))
+    if not _odd_keys(there, type(config)):
         there = validate(there, type(config)).model_dump(mode="json")  # with what has a default since
     here, there = flat(here), flat(there)
     for key in sorted((here.keys() | there.keys()) - may_change - {"resume", "output"}):

@@ -4,13 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
 
 from segapp.base.classes import IGNORE_INDEX
 from segapp.base.errors import UserError
-from segapp.data.dataset import Array, SegmentationDataset
+from segapp.data.dataset import Array, ClassificationDataset, ImageDataset, SegmentationDataset
 
 ONE_LIST = (
     "give both the same class names, also those that only one has images of; data=coco can choose and rename with "
@@ -42,7 +43,10 @@ def _table(indices: tuple[int, ...]) -> Array:
     return table
 
 
-def matched(dataset: SegmentationDataset, classes: tuple[str, ...], owner: str) -> SegmentationDataset:
+D = TypeVar("D", SegmentationDataset, ClassificationDataset)
+
+
+def matched(dataset: D, classes: tuple[str, ...], owner: str) -> D:
     """The data set with the class indices of `owner`, whose list is `classes`: the same names in any order.
 
     Raises:
@@ -53,11 +57,14 @@ def matched(dataset: SegmentationDataset, classes: tuple[str, ...], owner: str) 
     return renumbered(dataset, classes)
 
 
-def renumbered(dataset: SegmentationDataset, classes: tuple[str, ...]) -> SegmentationDataset:
+def renumbered(dataset: D, classes: tuple[str, ...]) -> D:
     """The data set with the indices of a list that has all of its names."""
     if dataset.classes == classes:
         return dataset
-    indices = tuple(classes.index(name) for name in dataset.classes)
+    places = {name: index for index, name in enumerate(classes)}
+    indices = tuple(places[name] for name in dataset.classes)
+    if isinstance(dataset, ClassificationDataset):
+        return replace(dataset, classes=classes, labels=np.array(indices, np.int64)[dataset.labels])
     return replace(
         dataset,
         classes=classes,
@@ -78,7 +85,7 @@ def joined(one: SegmentationDataset, other: SegmentationDataset) -> tuple[Segmen
     return renumbered(one, classes), renumbered(other, classes)
 
 
-def difference(dataset: SegmentationDataset, classes: Sequence[str], owner: str) -> str:
+def difference(dataset: ImageDataset, classes: Sequence[str], owner: str) -> str:
     """Which names only one of two lists has."""
     one = [name for name in dataset.classes if name not in classes]
     other = [name for name in classes if name not in dataset.classes]
@@ -86,7 +93,7 @@ def difference(dataset: SegmentationDataset, classes: Sequence[str], owner: str)
     return f"the class lists of {dataset.name} and {owner} differ: {', '.join(only)}"
 
 
-def both_lists(dataset: SegmentationDataset, classes: Sequence[str], owner: str) -> str:
+def both_lists(dataset: ImageDataset, classes: Sequence[str], owner: str) -> str:
     return f"{dataset.name}: [{_some(dataset.classes)}], {owner}: [{_some(classes)}]"
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +23,29 @@ Role = Literal["train", "val"]
 
 @dataclass(frozen=True)
 class Sample:
-    """`image`: H x W x 3 uint8 RGB. `label`: H x W uint8 class indices, 255 ignored; None where there is none."""
+    """`image`: H x W x 3 uint8 RGB. `label`: H x W uint8 class indices, 255 ignored; None where there is none.
+
+    A classification data set has one label an image, in `ClassificationDataset.labels`.
+    """
 
     image: Array
     label: Array | None
     id: str
+
+
+class ImageDataset(Protocol):
+    """What every data set is: images with ids, and names of classes. Picklable, and small however long."""
+
+    name: str
+    classes: tuple[str, ...]
+    ids: PackedStrings
+    images: Sequence[Path]
+    masks: Sequence[Path] | None
+    decoding: Decoding
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
 
 
 @dataclass(frozen=True)
@@ -80,6 +98,34 @@ class SegmentationDataset:
             if (label + np.uint8(1)).max() > len(self.classes):  # 255 becomes 0; far sooner than a count
                 check_labels(mask, np.bincount(label.ravel(), minlength=256), len(self.classes))
         return Sample(image, label, self.ids[index])
+
+
+@final
+@dataclass(eq=False, repr=False)
+class ClassificationDataset:
+    """Images, each of one class.
+
+    Args:
+        name, classes, ids, images, decoding: as in `SegmentationDataset`.
+        labels: class indices, N int64.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    ids: PackedStrings
+    images: Sequence[Path]
+    labels: npt.NDArray[np.int64]
+    decoding: Decoding = AS_USUAL
+    masks: Sequence[Path] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Raises:
+        UserError: the image is missing or damaged.
+        """
+        return Sample(read_image(self.images[index], decoding=self.decoding), None, self.ids[index])
 
 
 class MaskSizeError(UserError):

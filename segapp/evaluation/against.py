@@ -16,7 +16,7 @@ def gain_over(masks: Path, evaluation: Evaluation, config: EvalToolConfig) -> Di
         UserError: the folder cannot be used, or not the same images could be scored.
     """
     plain = config.eval.model_copy(update={"examples": 0, "trimap_widths": ()})
-    other = score_masks(masks, config.data.dataset("val"), plain, config.workers)
+    other = score_masks(masks, config.dataset(), plain, config.workers)
     if evaluation.details is None or other.details is None or evaluation.details.ids != other.details.ids:
         problem = [*other.problems, *evaluation.problems][0]
         raise UserError(f"against={masks}: not the same images could be scored; {problem}")

@@ -12,8 +12,8 @@ from segapp.base.classes import IGNORE_INDEX
 from segapp.base.errors import UserError
 from segapp.base.images import is_dim
 from segapp.data.checks.splits import overlapping
-from segapp.data.class_lists import both_lists, matched
-from segapp.data.dataset import SegmentationDataset
+from segapp.data.class_lists import D, both_lists, matched
+from segapp.data.dataset import ImageDataset
 from segapp.evaluation.config import EvalConfig
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ UNNAMED = re.compile(r"(class )?\d+")
 """What classes are called of weights that came without names."""
 
 
-def check_classes(config: EvalConfig, dataset: SegmentationDataset) -> None:
+def check_classes(config: EvalConfig, dataset: ImageDataset) -> None:
     """Raises:
     UserError: a class named in `config.classes` is none of the data set's.
     """
@@ -33,7 +33,7 @@ def check_classes(config: EvalConfig, dataset: SegmentationDataset) -> None:
         raise UserError(f"eval.classes: {unknown[0]} is none of {', '.join(dataset.classes)}")
 
 
-def check_number_of_classes(checkpoint: str, classes: int, dataset: SegmentationDataset, lists: str = "") -> None:
+def check_number_of_classes(checkpoint: str, classes: int, dataset: ImageDataset, lists: str = "") -> None:
     """Raises:
     UserError: the weights are for another number of classes than the data's; `lists` may show both.
     """
@@ -44,9 +44,7 @@ def check_number_of_classes(checkpoint: str, classes: int, dataset: Segmentation
         )
 
 
-def matched_to_weights(
-    dataset: SegmentationDataset, checkpoint: Path, classes: tuple[str, ...]
-) -> SegmentationDataset:
+def matched_to_weights(dataset: D, checkpoint: Path, classes: tuple[str, ...]) -> D:
     """The data set with the class indices of weights for `classes`: by name, or by index where weights came without.
 
     Raises:
@@ -70,7 +68,7 @@ def check_any_scored(images: int, problems: Sequence[str], pixels: int) -> None:
         raise UserError(f"nothing is scored: every pixel of the {images} masks is {IGNORE_INDEX}, which is ignored")
 
 
-def warn_of_dim(dataset: SegmentationDataset) -> None:
+def warn_of_dim(dataset: ImageDataset) -> None:
     """Says so where one of a few images, spread evenly, is of 16 bits and nearly black."""
     for index in np.linspace(0, len(dataset) - 1, min(LOOKED_AT, len(dataset)), dtype=int).tolist():
         path, white_level = dataset.images[index], dataset.decoding.white_level
@@ -80,7 +78,7 @@ def warn_of_dim(dataset: SegmentationDataset) -> None:
                 return
 
 
-def warn_of_seen(dataset: SegmentationDataset, trained_on: Iterable[str]) -> str | None:
+def warn_of_seen(dataset: ImageDataset, trained_on: Iterable[str]) -> str | None:
     """Says so, and returns it, where weights were trained on images that they are to be scored on."""
     splits = list(trained_on)
     seen = ", ".join(overlapping(dataset.name, splits))

@@ -51,7 +51,7 @@ def make_examples(dataset: SegmentationDataset, label: Labeller, indices: Iterab
         matrix = ConfusionMatrix(len(dataset.classes))
         miou = float(mean_iou(class_areas(matrix.update(truth, labels)).numpy()))
         ious = Scores(dataset.classes, matrix.compute()).per_class_iou
-        pictures = _reduced(sample.image), _reduced(sample.label), _reduced(labels.numpy())
+        pictures = reduced(sample.image), reduced(sample.label), reduced(labels.numpy())
         examples.append(Example(sample.id, *pictures, miou, ious))
     return examples
 
@@ -78,7 +78,7 @@ def worst_by_class(areas: Areas, scores: Scores, number: int) -> dict[str, int]:
     return {scores.classes[index]: int(wrong[:, index].argmax()) for index in classes}
 
 
-def _reduced(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def reduced(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """H x W x 3 RGB, or H x W indices."""
     height, width = picture.shape[:2]
     scale = LONGEST_SIDE / max(height, width)

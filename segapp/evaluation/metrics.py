@@ -34,7 +34,7 @@ def metrics(evaluation: Evaluation, config: EvalConfig) -> dict[str, Any]:
         values["selected"] = {"classes": list(config.classes), "miou": scores.miou_of(config.classes)}
     if evaluation.details is not None:
         values |= _detailed(evaluation.details, scores)
-    values = _null_for_nan(values)
+    values = null_for_nan(values)
     return values | {
         "data": evaluation.dataset,
         "absent_classes": list(scores.absent),
@@ -69,11 +69,11 @@ def _detailed(details: Details, scores: Scores) -> dict[str, Any]:
             "per_class_iou": _by_class(scores, components.iou),
             "per_class_recall": _by_class(scores, components.recall),
         },
-        **({} if details.reliability is None else _calibration(details.reliability)),
+        **({} if details.reliability is None else calibration(details.reliability)),
     }
 
 
-def _calibration(reliability: Reliability) -> dict[str, Any]:
+def calibration(reliability: Reliability) -> dict[str, Any]:
     return {
         "calibration_error": reliability.ece,
         "reliability": {
@@ -88,9 +88,9 @@ def _by_class(scores: Scores, values: npt.NDArray[Any]) -> dict[str, Any]:
     return dict(zip(scores.classes, values.tolist(), strict=True))
 
 
-def _null_for_nan(value: Any) -> Any:
+def null_for_nan(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _null_for_nan(each) for key, each in value.items()}
+        return {key: null_for_nan(each) for key, each in value.items()}
     if isinstance(value, list):
-        return [_null_for_nan(each) for each in value]
+        return [null_for_nan(each) for each in value]
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from segapp.base.distributed import ALONE, Processes
 from segapp.base.errors import UserError
-from segapp.base.files import sha256
 from segapp.data.dataset import SegmentationDataset
 from segapp.data.loading.loader import Workers
 from segapp.data.options import check_network
@@ -21,6 +20,7 @@ from segapp.evaluation.config import EvalConfig, EvalToolConfig
 from segapp.evaluation.evaluate import Evaluation, evaluate
 from segapp.evaluation.labellers import by_network, by_saved_masks
 from segapp.inference.saving import FOLDERS
+from segapp.weights.exported.description import digest
 from segapp.weights.find import find_checkpoint
 from segapp.weights.zoo import ZOO
 
@@ -36,7 +36,7 @@ def score(config: EvalToolConfig, folder: Path, processes: Processes = ALONE) ->
     """
     check_network(config.data, config.offline)
     with processes.main_first():
-        dataset = config.data.dataset("val")
+        dataset = config.dataset()
     if config.predictions is None:
         evaluation, source = _score_network(config, dataset, folder, processes)
     else:
@@ -64,9 +64,9 @@ def _score_network(
     log.info("scoring %s: %s", path, info.describe())
     dataset = matched_to_weights(dataset, path, info.classes)
     warn_of_dim(dataset)
-    digest = sha256(path)
+    sha256 = digest(path)
     caution = warn_of_seen(dataset, info.trained_on)
-    scored = {"weights": digest, "protocol": predictor.protocol}
+    scored = {"weights": sha256, "protocol": predictor.protocol}
     evaluation = evaluate(
         dataset,
         by_network(predictor, confidence=config.eval.detailed),
@@ -79,7 +79,7 @@ def _score_network(
     )
     source = {
         "checkpoint": str(path.resolve()),
-        "SHA-256": digest,
+        "SHA-256": sha256,
         "network": info.network.encoder.describe(),
         "trained on": info.describe(),
     }

@@ -7,7 +7,6 @@ import torch
 
 from segapp.base.distributed import ALONE, Processes
 from segapp.base.errors import UserError
-from segapp.base.files import sha256
 from segapp.data.options import check_network
 from segapp.evaluation.accumulate import accumulate
 from segapp.evaluation.checkpoint import open_checkpoint
@@ -20,6 +19,7 @@ from segapp.inference.predictor import scaled
 from segapp.inference.test_time_augmentation import TestTimeAugmentation
 from segapp.models.flops import forward_flops
 from segapp.runtimes.pytorch import PyTorchRuntime
+from segapp.weights.exported.description import digest
 from segapp.weights.find import find_checkpoint
 
 SINGLE = TestTimeAugmentation((1.0,), flip=False)
@@ -77,20 +77,20 @@ def score_grid(config: EvalToolConfig, folder: Path, processes: Processes = ALON
     """
     check_network(config.data, config.offline)
     with processes.main_first():
-        dataset = config.data.dataset("val")
+        dataset = config.dataset()
         path = find_checkpoint(config.checkpoint, offline=config.offline)
-    digest = sha256(path)
+    sha256 = digest(path)
     config = with_file(config, path)
     published = PUBLISHED if dataset.name == PUBLISHED_ON else {}
     cells = []
     for output_stride, augmentations in AUGMENTATIONS.items():
-        predictor, info = config.model_copy(update={"output_stride": output_stride}).open(path)
+        predictor, info = config.model_copy(update={"output_stride": output_stride, "runtime": "torch"}).open(path)
         dataset.decoding = predictor.decoding
         dataset = matched_to_weights(dataset, path, info.classes)
         assert isinstance(predictor.runtime, PyTorchRuntime)  # whose multiply-adds are counted
         if predictor.inference.key != "canvas" or predictor.canvas is None:
             raise UserError("table5=true shows whole images on a canvas: leave inference as it is, or take canvas")
-        scored = {"weights": digest, "protocol": predictor.protocol}
+        scored = {"weights": sha256, "protocol": predictor.protocol}
         states = accumulate(
             dataset,
             jointly(predictor, augmentations),

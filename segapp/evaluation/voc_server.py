@@ -13,7 +13,7 @@ from pydantic import Field
 from segapp.base.classes import VOC_CLASSES, voc_palette
 from segapp.base.config import UserPath, save_config
 from segapp.base.errors import UserError, and_more
-from segapp.base.files import atomic_write, sha256, write_json
+from segapp.base.files import atomic_write, write_json
 from segapp.base.images import image_size
 from segapp.base.logs import progress_bar
 from segapp.base.masks import read_mask, write_mask
@@ -25,6 +25,7 @@ from segapp.data.options import check_network
 from segapp.evaluation.checks import matched_to_weights
 from segapp.inference.open import PredictorOptions
 from segapp.runs.layout import CONFIG
+from segapp.weights.exported.description import digest
 from segapp.weights.find import find_checkpoint
 
 log = logging.getLogger(__name__)
@@ -154,7 +155,7 @@ def label_missing(masks: ServerMasks, made_by: Path, config: ServerConfig) -> No
     dataset = masks.dataset
     path = find_checkpoint(config.checkpoint, offline=config.offline)
     fingerprint = {
-        "checkpoint_sha256": sha256(path),
+        "checkpoint_sha256": digest(path),
         "output_stride": config.output_stride,
         "inference": config.inference.model_dump(mode="json"),
         "jpeg_decoder": config.jpeg_decoder,

@@ -1,15 +1,38 @@
 """From a checkpoint's file to what labels images."""
 
+import logging
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from segapp.base.config import Config
 from segapp.base.devices import DeviceName, Precision, pick_device
+from segapp.base.errors import UserError
 from segapp.base.images import Decoding, JpegDecoder, WhiteLevel
-from segapp.inference.options import InferenceConfig, Resized, Sliding, Whole
+from segapp.inference.classify import ClassPredictor
+from segapp.inference.exporting import converted
+from segapp.inference.options import InferenceConfig, Resized, Sliding, Whole, check_whole
 from segapp.inference.predictor import Predictor
+from segapp.inference.runtimes import (
+    RuntimeName,
+    exported_runtime,
+    runtime_of_checkpoint,
+    runtime_of_exported,
+    spec_of,
+)
+from segapp.runtimes.interface import Runtime
 from segapp.runtimes.pytorch import PyTorchRuntime
-from segapp.weights.checkpoint import CheckpointInfo, load_model
+from segapp.weights.checkpoint import CheckpointInfo, load_classifier, load_model
+from segapp.weights.exported.description import is_exported, read_exported
+from segapp.weights.exported.program import load_program
+from segapp.weights.exported.write import ExportError
+
+log = logging.getLogger(__name__)
+
+CENTER = 0.875
+"""The share of either side that is shown to a classifier of which nobody knows on what it was validated
+(research/slim/preprocessing/inception_preprocessing.py)."""
 
 
 def open_predictor(
@@ -19,24 +42,81 @@ def open_predictor(
     output_stride: int | None,
     device: DeviceName,
     precision: Precision,
+    runtime: RuntimeName,
     jpeg_decoder: JpegDecoder | Literal["trained"],
     white_level: WhiteLevel | Literal["trained"],
 ) -> tuple[Predictor, CheckpointInfo]:
     """The predictor of one file, and what the file says of itself; "trained": what it was trained with."""
-    model, info = load_model(path, output_stride)
+    computes, info = open_runtime(
+        path, output_stride=output_stride, device=device, precision=precision, runtime=runtime
+    )
+    decoding = decoding_of(info, jpeg_decoder, white_level)
+    return Predictor(computes, inference.resolved(info.canvas), decoding), info
+
+
+def decoding_of(
+    info: CheckpointInfo,
+    jpeg_decoder: JpegDecoder | Literal["trained"],
+    white_level: WhiteLevel | Literal["trained"],
+) -> Decoding:
+    return Decoding(
+        info.jpeg_decoder if jpeg_decoder == "trained" else jpeg_decoder,
+        info.white_level if white_level == "trained" else white_level,
+    )
+
+
+def open_runtime(
+    path: Path, *, output_stride: int | None, device: DeviceName, precision: Precision, runtime: RuntimeName
+) -> tuple[Runtime, CheckpointInfo]:
+    """What computes a checkpoint, and what the file says of itself.
+
+    Args:
+        path: a checkpoint of ours, or an exported file.
+
+    Raises:
+        UserError: the file cannot be used, or not with this runtime, device, precision or output stride; a library is
+            missing.
+    """
+    where, exported = pick_device(device), is_exported(path)
+    chosen = runtime_of_exported(runtime, path) if exported else runtime_of_checkpoint(runtime, where, precision)
+    if chosen == "torch":
+        return _by_torch(path, output_stride, where, precision)
+    if device not in ("auto", "cpu"):
+        raise UserError(
+            f"device={device}: {chosen} computes on the CPU here; take device=cpu, or a checkpoint by torch"
+        )
+    if precision == "float16" or (precision == "bfloat16" and chosen == "onnxruntime"):
+        raise UserError(f"precision={precision}: not by {chosen}, which takes precision=auto; or runtime=torch")
+    made = path
+    if not exported:
+        try:
+            made = converted(path, chosen, output_stride)
+        except ExportError as error:
+            if runtime != "auto":
+                raise
+            log.warning("PyTorch computes (runtime=torch), for %s cannot: %s", chosen, error)
+            return _by_torch(path, output_stride, where, precision)
+    info, options = read_exported(made)
+    if output_stride not in (None, spec_of(info, options).output_stride):
+        raise UserError(f"{path}: not of output_stride={output_stride}; another one is exported anew")
+    if options.precision == "int8" and precision != "auto":
+        raise UserError(f"precision={precision}: {path} is of int8; take precision=auto")
+    return exported_runtime(made, info, options, chosen, bfloat16=precision == "bfloat16"), info
+
+
+def _by_torch(
+    path: Path, output_stride: int | None, device: torch.device, precision: Precision
+) -> tuple[Runtime, CheckpointInfo]:
+    model, info = (load_program if is_exported(path) else load_model)(path, output_stride)
     runtime = PyTorchRuntime(
         model,
         info.classes,
         background=info.background,
         normalization=info.normalization,
-        device=pick_device(device),
+        device=device,
         precision=precision,
     )
-    decoding = Decoding(
-        info.jpeg_decoder if jpeg_decoder == "trained" else jpeg_decoder,
-        info.white_level if white_level == "trained" else white_level,
-    )
-    return Predictor(runtime, inference.resolved(info.canvas), decoding), info
+    return runtime, info
 
 
 class PredictorOptions(Config):
@@ -46,17 +126,53 @@ class PredictorOptions(Config):
     output_stride: Literal[8, 16, 32] | None
     device: DeviceName
     precision: Precision
+    runtime: RuntimeName
     jpeg_decoder: JpegDecoder | Literal["trained"]
     white_level: WhiteLevel | Literal["trained"]
 
     def open(self, path: Path) -> tuple[Predictor, CheckpointInfo]:
-        """As `open_predictor`."""
+        """As `open_predictor`.
+
+        Raises:
+            UserError: an option is a classifier's.
+        """
+        try:
+            check_whole(self.inference)
+        except ValueError as error:
+            raise UserError(str(error)) from None
         return open_predictor(
             path,
             self.inference,
             output_stride=self.output_stride,
             device=self.device,
             precision=self.precision,
+            runtime=self.runtime,
             jpeg_decoder=self.jpeg_decoder,
             white_level=self.white_level,
         )
+
+    def open_classifier(self, path: Path) -> tuple[ClassPredictor, CheckpointInfo]:
+        """A classifier's predictor, and what its file says of itself; "trained": as it was validated.
+
+        Raises:
+            UserError: no checkpoint of a classifier, or an option is one of segmentation's.
+        """
+        inference = self.inference
+        if self.output_stride is not None:
+            raise UserError(f"output_stride={self.output_stride}: classifiers have none to choose; leave it null")
+        model, info = load_classifier(path)
+        if isinstance(inference, Whole) and inference.canvas == "trained":
+            share = info.center or CENTER
+            inference = Resized(size="trained", share=share, scales=inference.scales, flip=inference.flip)
+        if not isinstance(inference, Resized):
+            raise UserError(f"inference.kind={inference.kind} is for segmentation; take inference=resize, or trained")
+        predictor = ClassPredictor(
+            model,
+            info.classes,
+            inference.resolved(info.canvas),
+            decoding_of(info, self.jpeg_decoder, self.white_level),
+            normalization=info.normalization,
+            device=pick_device(self.device),
+            precision=self.precision,
+        )
+        return predictor, info

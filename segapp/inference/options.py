@@ -76,11 +76,24 @@ class Sliding(InferenceOptions):
 
 
 class Resized(InferenceOptions):
-    """The whole image resized to a square, whatever its proportions are."""
+    """The whole image resized to a square, whatever its proportions are; for classifiers, the middle of it.
+
+    `share`: of either side, of which the middle is shown.
+    """
 
     key = "size"
     kind: Literal["resize"] = "resize"
     size: Side
+    share: float = Field(default=1.0, gt=0, le=1)
 
 
 InferenceConfig = Annotated[Whole | Sliding | Resized, Field(discriminator="kind")]
+
+
+def check_whole(inference: InferenceConfig) -> InferenceConfig:
+    """Raises:
+    ValueError: it shows a part of the image, as to classifiers.
+    """
+    if isinstance(inference, Resized) and inference.share < 1:
+        raise ValueError("a share of the image is what classifiers are shown; take inference.share=1 to segment all")
+    return inference

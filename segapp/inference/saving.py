@@ -2,15 +2,19 @@
 
 import errno
 import logging
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from segapp.base.classes import voc_palette
+from segapp.base.devices import available_cores
 from segapp.base.drawing import overlay
 from segapp.base.errors import UserError, number_of
 from segapp.base.files import atomic_write, write_json
@@ -23,10 +27,14 @@ from segapp.runtimes.interface import RuntimeSpec
 log = logging.getLogger(__name__)
 
 Array = npt.NDArray[np.uint8]
+T = TypeVar("T")
+R = TypeVar("R")
 
 FOLDERS = {"mask": "masks", "overlay": "overlays", "probabilities": "probabilities", "json": "json"}
 """Each kind of output has a folder of its own, so that no name of one image's file is another's."""
 LONGEST_SIDE_OF_JPEG = 65500
+THREADS = min(4, available_cores())
+"""So many images are read ahead of the network and written behind it: each is held in memory."""
 
 
 def label_files(
@@ -38,7 +46,7 @@ def label_files(
     max_pixels: int,
     score: Callable[[Path, Array], None] | None = None,
 ) -> tuple[int, list[str]]:
-    """Labels and saves every image that can be read.
+    """Labels and saves every image that can be read; others are read and written meanwhile, in threads.
 
     Args:
         kinds: of FOLDERS.
@@ -48,33 +56,67 @@ def label_files(
     Returns:
         How many images were saved, and a line for each that could not be read, saved or scored.
     """
-    saved, problems = 0, []
-    dim: list[Path] = []
-    with progress_bar(len(images), "predicting", "image") as progress:
-        for path, name in zip(images, output_names(images), strict=True):
-            try:
-                image = read_image(path, max_pixels, predictor.decoding)
-                prediction = predictor.predict([image], probabilities="probabilities" in kinds)[0]
-                labels = prediction.labels.cpu().numpy()
-                save(folder, name, path, image, labels, prediction.probabilities, kinds, predictor.runtime.spec)
+    saved, dim = 0, []
+    problems: dict[int, str] = {}
+
+    @contextmanager
+    def told(at: int) -> Iterator[None]:
+        """What is wrong with one image is kept for the end."""
+        try:
+            yield
+        except TooManyPixelsError as error:
+            problems[at] = f"{error}, or raise max_pixels"
+        except UserError as error:
+            problems[at] = str(error)
+        except OSError as error:
+            if error.errno not in (None, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ):
+                raise  # a full or a failing disk would fail for every image
+            problems[at] = f"{images[at]}: its results cannot be written ({error.strerror or error})"
+
+    def read(path: Path) -> tuple[Array, bool]:
+        return read_image(path, max_pixels, predictor.decoding), is_dim(path, predictor.decoding.white_level)
+
+    names = output_names(images)
+    writing: deque[tuple[int, Array, Future[None]]] = deque()
+
+    def finish(most: int) -> None:
+        """Waits until no more than `most` images are being written."""
+        nonlocal saved
+        while len(writing) > most:
+            at, labels, written = writing.popleft()
+            with told(at):
+                written.result()
                 saved += 1
                 if score is not None:
-                    score(path, labels)
-                if is_dim(path, predictor.decoding.white_level):
-                    dim.append(path)
-            except TooManyPixelsError as error:
-                problems.append(f"{error}, or raise max_pixels")
-            except UserError as error:
-                problems.append(str(error))
-            except OSError as error:
-                if error.errno not in (None, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ):
-                    raise  # a full or a failing disk would fail for every image
-                problems.append(f"{path}: its results cannot be written ({error.strerror or error})")
+                    score(images[at], labels)
+
+    with ThreadPoolExecutor(THREADS) as pool, progress_bar(len(images), "predicting", "image") as progress:
+        for at, reading in enumerate(ahead(pool, read, images, THREADS)):
+            with told(at):
+                image, is_too_dark = reading.result()
+                prediction = predictor.predict([image], probabilities="probabilities" in kinds)[0]
+                labels = prediction.labels.cpu().numpy()
+                output = (image, labels, prediction.probabilities, kinds, predictor.runtime.spec)
+                writing.append((at, labels, pool.submit(save, folder, names[at], images[at], *output)))
+                if is_too_dark:
+                    dim.append(images[at])
+            finish(THREADS)
             progress.update()
+        finish(0)
     if dim:
-        told = number_of(len(dim), "image")
-        log.warning("%s of 16 bits nearly black, first %s; white_level says which value is white", told, dim[0])
-    return saved, problems
+        number = number_of(len(dim), "image")
+        log.warning("%s of 16 bits nearly black, first %s; white_level says which value is white", number, dim[0])
+    return saved, [problems[at] for at in sorted(problems)]
+
+
+def ahead(pool: Executor, function: Callable[[T], R], items: Iterable[T], number: int) -> Iterator[Future[R]]:
+    """What the function gives of each item, in order; so many are begun before they are asked for."""
+    begun: deque[Future[R]] = deque()
+    for item in items:
+        begun.append(pool.submit(function, item))
+        if len(begun) > number:
+            yield begun.popleft()
+    yield from begun
 
 
 def output_names(images: Sequence[Path]) -> list[str]:

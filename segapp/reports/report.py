@@ -102,7 +102,7 @@ def _charts(details: Details) -> Iterator[Chart | None]:
     yield _trimap(details.widths, details.counts.boundary.trimap_miou)
     yield _by_size(details.counts.components)
     if details.reliability is not None:
-        yield _calibration(details.reliability)
+        yield calibration_chart(details.reliability, "pixels", "label")
 
 
 def _trimap(widths: Sequence[int], mious: Floats) -> Chart | None:
@@ -123,14 +123,14 @@ def _by_size(counts: ComponentCounts) -> Chart | None:
     return chart("IoU and recall by size", lines, x_name="pixels of an area", about=about, log_x=True)
 
 
-def _calibration(reliability: Reliability) -> Chart | None:
-    """A point a bin that has pixels, at their mean confidence."""
+def calibration_chart(reliability: Reliability, what: str, choice: str) -> Chart | None:
+    """A point a bin that has any, at their mean confidence. `what` is counted, and `choice` what is chosen for it."""
     lines = [
         Line(reliability.mean_confidence, reliability.accuracy, "right", "c0", marked=True),
         Line(np.array([0.0, 1.0]), np.array([0.0, 1.0]), "as right as sure", "c1 d1"),
     ]
-    about = "The share of the pixels that are right by the probability of their label; below the line, too sure of it."
-    return chart("Accuracy by confidence", lines, x_name="probability of the label", about=about)
+    about = f"The share of the {what} that are right by the probability of their {choice}; below the line, too sure."
+    return chart("Accuracy by confidence", lines, x_name=f"probability of the {choice}", about=about)
 
 
 def _sizes(counts: ComponentCounts) -> list[dict[str, object]]:

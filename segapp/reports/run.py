@@ -115,7 +115,8 @@ def _charts(run: Run) -> Iterator[Chart | None]:
         [Line(*raw, "as logged", "c0 thin"), Line(*mean, "running mean", "c0")],
         note=f"last {short(loss.last)}",
     )
-    for key, title in {run.metric: run.metric_title, "pixel_accuracy": "Pixel accuracy"}.items():
+    titles = {run.metric: run.metric_title, "pixel_accuracy": "Pixel accuracy", "top5": "top-5"}
+    for key, title in titles.items():
         plain, ema = run[key], run[f"ema_{key}"]
         lines = [
             Line(*thinned(series.iterations, series.values), name, style, marked=True)

@@ -1,13 +1,10 @@
 """Writes an evaluation's metrics as tables: CSV for spreadsheets, Markdown for a README."""
 
-import csv
-import io
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segapp.base.files import write_text
+from segapp.base.files import write_csv, write_text
 from segapp.evaluation.confusion import mean_iou, ratio
 from segapp.evaluation.details import Details
 from segapp.evaluation.evaluate import Evaluation
@@ -18,25 +15,14 @@ def write_per_class(path: Path, values: Mapping[str, Any]) -> None:
     """A row a class, of what metrics.json holds by class; empty where nothing was counted."""
     names = [name for name in values if name.startswith("per_class_")]
     rows = [[label, *(values[name][label] for name in names)] for label in values["per_class_iou"]]
-    _write(path, ["class", *(name.removeprefix("per_class_") for name in names)], rows)
+    write_csv(path, ["class", *(name.removeprefix("per_class_") for name in names)], rows)
 
 
 def write_per_image(path: Path, details: Details) -> None:
     """A row an image: id, mIoU over the classes in its truth or prediction, pixel accuracy, pixels not ignored."""
     right, true, _ = details.areas.sum(2).T
     columns = [mean_iou(details.areas).tolist(), ratio(right, true).tolist(), true.tolist()]
-    _write(path, ["id", "miou", "pixel_accuracy", "pixels"], zip(details.ids, *columns, strict=True))
-
-
-def _write(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows(
-        [None if isinstance(value, float) and math.isnan(value) else value for value in row] for row in rows
-    )
-    # A file name that is not UTF-8 holds lone surrogates, which no text file can.
-    write_text(path, file.getvalue().encode("utf-8", "replace").decode("utf-8"))
+    write_csv(path, ["id", "miou", "pixel_accuracy", "pixels"], zip(details.ids, *columns, strict=True))
 
 
 def write_markdown(path: Path, evaluation: Evaluation) -> None:
@@ -47,10 +33,10 @@ def write_markdown(path: Path, evaluation: Evaluation) -> None:
         low, high = percent(details.interval.low).removesuffix("%"), percent(details.interval.high)
         spread = f" (95 % interval {low} to {high})"
     lines = [
-        f"**mIoU {percent(scores.miou)}**{spread} on {_cell(evaluation.dataset)}, {evaluation.images} images; "
+        f"**mIoU {percent(scores.miou)}**{spread} on {cell(evaluation.dataset)}, {evaluation.images} images; "
         f"pixel accuracy {percent(scores.pixel_accuracy)}.",
         "",
-        f"Protocol: {_cell(evaluation.protocol)}.",
+        f"Protocol: {cell(evaluation.protocol)}.",
         "",
     ]
     if not evaluation.complete:
@@ -63,16 +49,16 @@ def write_markdown(path: Path, evaluation: Evaluation) -> None:
     }
     if details is not None:
         columns["Boundary IoU"] = details.counts.boundary.per_class_iou
-    lines += [_row(["class", *columns]), _row(["---", *["---:"] * len(columns)])]
+    lines += [row(["class", *columns]), row(["---", *["---:"] * len(columns)])]
     for index, name in enumerate(scores.classes):
-        lines.append(_row([_cell(name), *(percent(values[index]) for values in columns.values())]))
+        lines.append(row([cell(name), *(percent(values[index]) for values in columns.values())]))
     write_text(path, "\n".join(lines) + "\n")
 
 
-def _row(cells: Sequence[str]) -> str:
+def row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Text that neither ends a cell nor becomes a tag."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

@@ -21,7 +21,7 @@ from torch import Tensor
 from segapp.base.errors import UserError
 from segapp.base.files import scratch_folder
 from segapp.runs.layout import AVERAGED, BEST, CHECKPOINTS, STATE, WEIGHTS, checkpoint_folders
-from segapp.weights.checkpoint import CheckpointInfo, read_network_info, write_weights
+from segapp.weights.checkpoint import CheckpointInfo, read_info, write_weights
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +175,7 @@ Checkpoint = tuple[Path, Progress, dict[str, Any]]
 def read_checkpoint(place: Path) -> Checkpoint:
     """Raises whatever a damaged file leads to."""
     for weights in place.glob("*.safetensors"):
-        read_network_info(weights)
+        read_info(weights)
     state = torch.load(place / STATE, map_location="cpu", weights_only=True)
     kept = state.pop("progress")
     if BEST_OF_SEGAPP_1 in kept:

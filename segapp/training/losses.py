@@ -157,6 +157,56 @@ class Loss:
         return losses.topk(room, 1).values.masked_fill(beyond, 0).sum()
 
 
+class ClassLoss:
+    """The mean cross entropy of images' classes, with the auxiliary head's beside it (arXiv:1512.00567, section 4).
+
+    It divides among micro-batches as `Loss` does.
+
+    Args:
+        config: of the cross entropy alone; the other terms are of pixels.
+        class_weights: K, on the labels' device; None: all alike.
+        auxiliary: the weight of the auxiliary head's loss.
+    """
+
+    def __init__(self, config: LossConfig, class_weights: Tensor | None = None, auxiliary: float = 0.4) -> None:
+        self.config = config
+        self.class_weights = class_weights
+        self.auxiliary = auxiliary
+
+    def counts(self, labels: Tensor, iteration: int = 0) -> Tensor:
+        """The images, or the weights of their classes: 1 float32. `labels`: N x 1 class indices."""
+        if self.class_weights is None or self.config.divide_by == "pixels":
+            return torch.full((1,), len(labels), dtype=torch.float32, device=labels.device)
+        return self.class_weights[labels].sum()[None]
+
+    def __call__(
+        self, logits: Tensor | tuple[Tensor, Tensor], labels: Tensor, counts: Tensor, iteration: int = 0
+    ) -> Tensor:
+        """These images' part of the loss of the batch that `counts` counts; all of it, if they are the batch.
+
+        Args:
+            logits: N x K of any float type, or these and the auxiliary head's.
+            labels: N x 1 class indices.
+        """
+        if isinstance(logits, Tensor):
+            return self._cross_entropy(logits, labels) / counts[0]
+        own, auxiliary = (self._cross_entropy(each, labels) for each in logits)
+        return (own + self.auxiliary * auxiliary) / counts[0]
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Summed over the images, in float32; smoothed as in arXiv:1512.00567, section 7."""
+        return F.cross_entropy(
+            logits.float(),
+            labels[:, 0],
+            self.class_weights,
+            reduction="sum",
+            label_smoothing=self.config.label_smoothing,
+        )
+
+
+AnyLoss = Loss | ClassLoss
+
+
 def _hardest(valid: Tensor, share: float) -> Tensor:
     """How many of an image's valid pixels count, rounded up: N floats. `valid`: N x P."""
     return (share * valid.sum(1)).ceil()

@@ -48,7 +48,16 @@ class AdamWConfig(OptimizerOptions):
     eps: float = Field(gt=0)
 
 
-OptimizerConfig = Annotated[SGDConfig | AdamWConfig, Field(discriminator="name")]
+class RMSPropConfig(OptimizerOptions):
+    """See conf/optimizer/rmsprop.yaml."""
+
+    name: Literal["rmsprop"]
+    decay: float = Field(ge=0, lt=1)
+    momentum: float = Field(ge=0, lt=1)
+    eps: float = Field(gt=0)
+
+
+OptimizerConfig = Annotated[SGDConfig | AdamWConfig | RMSPropConfig, Field(discriminator="name")]
 
 
 def parameter_groups(model: nn.Module, config: OptimizerOptions) -> list[dict[str, Any]]:
@@ -100,3 +109,39 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
             )
         case AdamWConfig():
             return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused)
+        case RMSPropConfig():
+            return RMSProp(groups, lr=config.lr, decay=config.decay, momentum=config.momentum, eps=config.eps)
+
+
+class RMSProp(torch.optim.Optimizer):
+    """TensorFlow's form (tensorflow/core/kernels/training_ops.cc, ApplyRMSProp), which eps=1 belongs to.
+
+    The mean square of the gradients begins at 1, eps stands under the root, and the momentum holds steps with their
+    rate: mean = decay mean + (1 - decay) g^2; step = momentum step + lr g / sqrt(mean + eps); w = w - step.
+    torch.optim.RMSprop begins at 0, adds eps to the root, and holds no rate.
+
+    Args:
+        params: as of any optimizer of torch; each group may have a weight decay of its own, which is added to the
+            gradient.
+    """
+
+    def __init__(self, params: Any, *, lr: float, decay: float, momentum: float, eps: float) -> None:
+        super().__init__(params, {"lr": lr, "decay": decay, "momentum": momentum, "eps": eps, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            params = [each for each in group["params"] if each.grad is not None]
+            if not params:
+                continue
+            for each in params:
+                if not self.state[each]:
+                    self.state[each] |= {"square": torch.ones_like(each), "step": torch.zeros_like(each)}
+            squares, steps = ([self.state[each][name] for each in params] for name in ("square", "step"))
+            gradients = torch._foreach_add([each.grad for each in params], params, alpha=group["weight_decay"])
+            torch._foreach_mul_(squares, group["decay"])
+            torch._foreach_addcmul_(squares, gradients, gradients, 1 - group["decay"])
+            roots = torch._foreach_sqrt(torch._foreach_add(squares, group["eps"]))
+            torch._foreach_mul_(steps, group["momentum"])
+            torch._foreach_addcdiv_(steps, gradients, roots, group["lr"])
+            torch._foreach_sub_(params, steps)

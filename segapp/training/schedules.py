@@ -53,7 +53,15 @@ class StepConfig(ScheduleOptions):
         return value
 
 
-ScheduleConfig = Annotated[PolyConfig | CosineConfig | StepConfig, Field(discriminator="name")]
+class StaircaseConfig(ScheduleOptions):
+    """See conf/schedule/staircase.yaml."""
+
+    name: Literal["staircase"]
+    gamma: float = Field(gt=0, lt=1)
+    every: int = Field(gt=0)
+
+
+ScheduleConfig = Annotated[PolyConfig | CosineConfig | StepConfig | StaircaseConfig, Field(discriminator="name")]
 
 
 def lr_factor(iteration: int, iterations: int, config: ScheduleConfig, lr: float) -> float:
@@ -74,4 +82,6 @@ def lr_factor(iteration: int, iterations: int, config: ScheduleConfig, lr: float
             factor = config.end_factor + (1 - config.end_factor) * (1 + math.cos(math.pi * done)) / 2
         case StepConfig():
             factor = config.gamma ** sum(done >= milestone for milestone in config.milestones)
+        case StaircaseConfig():
+            factor = config.gamma ** ((iteration - slow) // config.every)
     return factor * min(1.0, (iteration + 1) / (config.warmup_iterations + 1))

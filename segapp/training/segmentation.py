@@ -20,7 +20,7 @@ from segapp.inference.predictor import Predictor
 from segapp.models.deeplabv3plus import DeepLabV3Plus
 from segapp.reports.grid import picture_grid
 from segapp.runtimes.pytorch import PyTorchRuntime
-from segapp.training.config import TrainConfig
+from segapp.training.config import SegmentConfig
 from segapp.training.losses import Loss
 from segapp.training.stopping import StopRequest
 from segapp.training.task import Metric
@@ -41,7 +41,7 @@ class Segmentation:
 
     def __init__(
         self,
-        config: TrainConfig,
+        config: SegmentConfig,
         loss: Loss,
         validation: SegmentationDataset | None,
         description: CheckpointInfo,

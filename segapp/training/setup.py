@@ -17,25 +17,29 @@ from segapp.data.checks.label_findings import refuse_labels
 from segapp.data.checks.labels import scan_set
 from segapp.data.checks.scan import refuse_problems
 from segapp.data.checks.splits import check_apart
-from segapp.data.class_lists import matched
-from segapp.data.dataset import SegmentationDataset
+from segapp.data.class_lists import matched, renumbered
+from segapp.data.dataset import ClassificationDataset, SegmentationDataset
 from segapp.data.loading.balance import class_weights
 from segapp.data.loading.crops import TrainingStream
 from segapp.data.loading.memory import InMemory
 from segapp.data.loading.sampling import ClassBalanced, Uniform
 from segapp.data.options import check_network
 from segapp.evaluation.checks import check_classes, warn_of_seen
+from segapp.evaluation.classification import Classification
+from segapp.evaluation.evaluate import Evaluation
+from segapp.models.classifier import Classifier
 from segapp.models.deeplabv3plus import DeepLabV3Plus
 from segapp.models.encoders.interface import Normalization
 from segapp.models.surgery import checkpoint_activations, freeze_bn, set_bn_momentum
 from segapp.runs.layout import AVERAGED, WEIGHTS
 from segapp.training.checkpoints import Checkpoint, Progress, newest_checkpoint, read_checkpoint
-from segapp.training.config import TrainConfig
-from segapp.training.losses import Loss
+from segapp.training.classifying import Classifying
+from segapp.training.config import ClassifyConfig, SegmentConfig, TrainConfig
+from segapp.training.losses import ClassLoss, Loss
 from segapp.training.segmentation import Segmentation
 from segapp.training.step import TrainStep
-from segapp.training.task import EMA
-from segapp.weights.checkpoint import CheckpointInfo, read_network_info, read_weights, start_encoder_from, start_from
+from segapp.training.task import EMA, Task
+from segapp.weights.checkpoint import CheckpointInfo, read_info, restore_weights, start_encoder_from, start_from
 from segapp.weights.find import AUTO, find_checkpoint, find_encoder
 
 log = logging.getLogger(__name__)
@@ -52,6 +56,38 @@ class Data:
     validation: SegmentationDataset | None
     counts: npt.NDArray[np.int64]
 
+    @property
+    def background(self) -> int | None:
+        return self.training.background
+
+    def class_weights(self) -> npt.NDArray[np.float64]:
+        return class_weights(self.counts, len(self.training.classes))
+
+    def balanced(self, seed: int) -> ClassBalanced:
+        return ClassBalanced(self.counts, len(self.training.classes), seed)
+
+
+@dataclass(frozen=True)
+class ClassData:
+    """Images of one class each. `validation`: None where nothing is scored."""
+
+    training: ClassificationDataset
+    validation: ClassificationDataset | None
+    background = None
+
+    @property
+    def one_hot(self) -> npt.NDArray[np.int64]:
+        """N x K."""
+        return np.eye(len(self.training.classes), dtype=np.int64)[self.training.labels]
+
+    def class_weights(self) -> npt.NDArray[np.float64]:
+        """The classes' median number of images by each one's own; 0 where it has none."""
+        images = np.bincount(self.training.labels, minlength=len(self.training.classes))
+        return np.where(images, np.median(images[images > 0]) / np.maximum(images, 1), 0)
+
+    def balanced(self, seed: int) -> ClassBalanced:
+        return ClassBalanced(self.one_hot, len(self.training.classes), seed)
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -65,7 +101,7 @@ class Setup:
 
     device: torch.device
     stream: TrainingStream
-    task: Segmentation
+    task: Task[Evaluation | Classification]
     train_step: TrainStep
     normalization: Normalization
     progress: Progress
@@ -85,7 +121,7 @@ def prepare(config: TrainConfig, output: Path, processes: Processes) -> Setup:
     torch.use_deterministic_algorithms(config.deterministic)
 
     with processes.main_first():
-        data = read_data(config)
+        data = read_data(config) if isinstance(config, SegmentConfig) else read_class_data(config)
     stream = training_stream(config, data)
     classes = data.training.classes
     model = config.model.build(len(classes))
@@ -103,23 +139,18 @@ def prepare(config: TrainConfig, output: Path, processes: Processes) -> Setup:
         nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         images_at_once *= processes.world_size
 
-    weights = None
-    if config.loss.class_weights == "balanced":
-        weights = torch.from_numpy(class_weights(data.counts, len(classes))).float().to(device)
     trained_on = tuple(dict.fromkeys([*(initial.trained_on if initial else ()), data.training.name]))
     description = CheckpointInfo(
         network=config.model,
         classes=classes,
-        background=data.training.background,
+        background=data.background,
         normalization=normalization,
-        canvas=config.inference.side if isinstance(config.inference.side, int) else None,
         trained_on=trained_on,
         jpeg_decoder=config.jpeg_decoder,
         white_level=config.white_level,
         source=initial.source if initial else None,
     )
-    loss = Loss(config.loss, weights)
-    task = Segmentation(config, loss, data.validation, description, device=device, processes=processes)
+    task = make_task(config, data, description, device=device, processes=processes)
     task.add("", model)  # which is on the device before the optimizer looks at it
     train_step = TrainStep(model, config, task.loss, normalization, device=device, processes=processes)
     if train_step.averaged is not None:
@@ -133,9 +164,35 @@ def prepare(config: TrainConfig, output: Path, processes: Processes) -> Setup:
     return Setup(device, stream, task, train_step, normalization, progress, remarks, beginning)
 
 
+def make_task(
+    config: TrainConfig,
+    data: Data | ClassData,
+    description: CheckpointInfo,
+    *,
+    device: torch.device,
+    processes: Processes,
+) -> Task[Evaluation | Classification]:
+    """The config's task, with its loss; `description` gets how images are shown in validation."""
+    assert isinstance(config, SegmentConfig | ClassifyConfig)
+    weights = None
+    if config.loss.class_weights == "balanced":
+        weights = torch.from_numpy(data.class_weights()).float().to(device)
+    side = config.inference.side
+    shown: dict[str, object] = {"canvas": side if isinstance(side, int) else None}
+    if isinstance(config, SegmentConfig):
+        assert isinstance(data, Data)
+        loss = Loss(config.loss, weights)
+        description = description.model_copy(update=shown)
+        return Segmentation(config, loss, data.validation, description, device=device, processes=processes)
+    assert isinstance(data, ClassData)
+    description = description.model_copy(update=shown | {"center": config.inference.share})
+    class_loss = ClassLoss(config.loss, weights, config.auxiliary_loss)
+    return Classifying(config, class_loss, data.validation, description, device=device, processes=processes)
+
+
 def load_initial(
     config: TrainConfig,
-    model: DeepLabV3Plus,
+    model: DeepLabV3Plus | Classifier,
     classes: tuple[str, ...],
     resumed: Checkpoint | None,
     processes: Processes,
@@ -143,13 +200,13 @@ def load_initial(
     """Loads what training starts from into `model`. Returns what the file says of itself, and lines for the log."""
     if resumed is not None:
         path = resumed[0] / WEIGHTS
-        initial = read_network_info(path)
+        initial = read_info(path)
         if initial.classes != classes:
             raise UserError(
                 f"{path}: the run has the classes [{', '.join(initial.classes)}], the data now "
                 f"[{', '.join(classes)}]; start another run"
             )
-        model.load_state_dict(read_weights(path, model.state_dict()))
+        restore_weights(path, model)
         return initial, [f"resuming after iteration {resumed[1].iteration} of {config.iterations}"]
     if config.checkpoint is not None:
         with processes.main_first():
@@ -177,8 +234,7 @@ def restore(resumed: Checkpoint, train_step: TrainStep) -> Progress:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: damaged ({error}); remove it to continue from the one before it") from None
     if train_step.averaged is not None:
-        averaged = train_step.averaged.module
-        averaged.load_state_dict(read_weights(folder / AVERAGED, averaged.state_dict()))
+        restore_weights(folder / AVERAGED, train_step.averaged.module)
     return progress
 
 
@@ -189,7 +245,7 @@ def find_resumed(output: Path, processes: Processes) -> Checkpoint | None:
     return newest if processes.main or place is None else read_checkpoint(place)
 
 
-def read_data(config: TrainConfig) -> Data:
+def read_data(config: SegmentConfig) -> Data:
     """Raises:
     UserError: data is missing, a label is wrong, there is nothing to learn, or the two sets share an image or have
         other classes.
@@ -208,15 +264,34 @@ def read_data(config: TrainConfig) -> Data:
     return Data(training, validation, scanned[0].counts)
 
 
-def training_stream(config: TrainConfig, data: Data) -> TrainingStream:
+def read_class_data(config: TrainConfig) -> ClassData:
+    """Raises:
+    UserError: data is missing, or the two sets share an image, or validation has classes that training has not.
+    """
+    assert isinstance(config, ClassifyConfig)
+    training, validation = config.data.dataset("train"), None
+    if config.validate_every is not None:
+        validation = config.data.dataset("val")
+        if not {*validation.classes} < {*training.classes}:  # a part of them is scored as it is
+            validation = matched(validation, training.classes, training.name)
+        validation = renumbered(validation, training.classes)
+        check_apart(training, validation)
+    for each in (training, validation):
+        if each is not None:
+            each.decoding = config.decoding
+    return ClassData(training, validation)
+
+
+def training_stream(config: TrainConfig, data: Data | ClassData) -> TrainingStream:
     """Raises:
     UserError: the transform does not fit; decoded images would not fit into memory.
     """
     order: Uniform | ClassBalanced = Uniform(len(data.training), config.seed)
     if config.data.sampler == "class_balanced":
-        order = ClassBalanced(data.counts, len(data.training.classes), config.seed)
+        order = data.balanced(config.seed)
     samples = InMemory(data.training) if config.data.cache == "memory" else data.training
-    stream = TrainingStream(samples, config.transform, config.seed, order)
+    labels = data.training.labels if isinstance(data, ClassData) else None
+    stream = TrainingStream(samples, config.transform, config.seed, order, labels)
     if isinstance(first := stream[0], UserError):
         raise first
     return stream

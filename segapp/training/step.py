@@ -15,12 +15,12 @@ from segapp.base.distributed import Processes
 from segapp.inference.preprocess import normalize
 from segapp.models.encoders.interface import Normalization
 from segapp.training.config import TrainConfig
-from segapp.training.losses import Loss
+from segapp.training.losses import AnyLoss
 from segapp.training.optimizers import build_optimizer
 from segapp.training.schedules import lr_factor
 
 MicroBatch = tuple[Tensor, Tensor]
-"""uint8 images n x C x C x 3, and labels n x C x C."""
+"""uint8 images n x C x C x 3, and labels: uint8 of pixels, n x C x C, or int64 of images, n x 1."""
 
 
 class TrainStep:
@@ -40,7 +40,7 @@ class TrainStep:
         self,
         model: nn.Module,
         config: TrainConfig,
-        loss: Loss,
+        loss: AnyLoss,
         normalization: Normalization,
         *,
         device: torch.device,
@@ -109,7 +109,7 @@ class TrainStep:
         return nullcontext()
 
     def metrics(self) -> dict[str, float]:
-        """Means since the last reset, the learning rate as it is, and how many batches had no valid pixel."""
+        """Means since the last reset, the learning rate as it is, and how many batches had nothing to learn from."""
         values = {
             "loss": self._processes.sum(self._losses.clone()).item() / self._updates,
             "lr": self.optimizer.param_groups[0]["lr"],

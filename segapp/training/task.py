@@ -1,13 +1,13 @@
 """What is learned, and by which metric it is judged: the trainer knows no more of it."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from segapp.training.losses import Loss
+from segapp.training.losses import AnyLoss
 from segapp.training.stopping import StopRequest
 from segapp.weights.checkpoint import CheckpointInfo
 
@@ -23,7 +23,10 @@ class Metric:
     title: str
 
 
-class Task(Protocol):
+R = TypeVar("R", covariant=True)
+
+
+class Task(Protocol[R]):
     """What the trainer asks for: a loss to minimise, and validation of the network, and of its moving average.
 
     Attributes:
@@ -32,11 +35,20 @@ class Task(Protocol):
         data_name: of what is validated on.
     """
 
-    metric: Metric
-    loss: Loss
-    networks: dict[str, nn.Module]
-    validates: bool
-    data_name: str
+    @property
+    def metric(self) -> Metric: ...
+
+    @property
+    def loss(self) -> AnyLoss: ...
+
+    @property
+    def networks(self) -> dict[str, nn.Module]: ...
+
+    @property
+    def validates(self) -> bool: ...
+
+    @property
+    def data_name(self) -> str: ...
 
     def validate(self, prefix: str, stop: StopRequest) -> dict[str, float]:
         """One network's metrics, by key without prefix; the metric that judges is among them.
@@ -46,8 +58,16 @@ class Task(Protocol):
         """
         ...
 
+    def final(self) -> R:
+        """The result that is reported, of the network."""
+        ...
+
     def pictures(self) -> npt.NDArray[np.uint8] | None:
-        """A few examples with what the network makes of them now, H x W x 3 RGB."""
+        """A few examples with what the network makes of them now, H x W x 3 RGB; None without any."""
+        ...
+
+    def add(self, prefix: str, network: nn.Module) -> None:
+        """Moves a network to the device, to be validated with the others."""
         ...
 
     def describe(self, iteration: int, score: float | None) -> CheckpointInfo:

@@ -20,6 +20,7 @@ from segapp.base.files import write_json
 from segapp.base.images import write_image
 from segapp.base.logs import log_to_file, progress_bar
 from segapp.data.loading.crops import training_batches
+from segapp.evaluation.classification import Classification
 from segapp.evaluation.evaluate import Evaluation
 from segapp.inference.preprocess import normalize
 from segapp.models.flops import forward_flops, matmul_rate
@@ -33,12 +34,12 @@ from segapp.training.setup import Setup, prepare
 from segapp.training.step import MicroBatch, random_seed
 from segapp.training.stopping import StopRequest, stop_request
 from segapp.training.throughput import Throughput
-from segapp.weights.checkpoint import read_weights
+from segapp.weights.checkpoint import restore_weights, tensors_to_save
 
 log = logging.getLogger(__name__)
 
 
-def train(config: TrainConfig, output: Path, processes: Processes = ALONE) -> Evaluation | None:
+def train(config: TrainConfig, output: Path, processes: Processes = ALONE) -> Evaluation | Classification | None:
     """Trains into `output` and scores its best checkpoint on the validation set; None without validation, or
     where that scored nothing.
 
@@ -55,8 +56,7 @@ def train(config: TrainConfig, output: Path, processes: Processes = ALONE) -> Ev
     processes.barrier()
     if not setup.task.validates or trainer.progress.best_score is None:
         return None
-    model = setup.train_step.model
-    model.load_state_dict(read_weights(output / BEST, model.state_dict()))
+    restore_weights(output / BEST, setup.train_step.model)
     return setup.task.final()
 
 
@@ -217,7 +217,7 @@ class Trainer:
             if best is None or not score <= best:  # also where an earlier version kept NaN
                 self.progress = replace(self.progress, best_score=score)
                 if self.processes.main:
-                    self.writer.best(network.state_dict(), self.task.describe(iteration, score))
+                    self.writer.best(tensors_to_save(network), self.task.describe(iteration, score))
         self.progress = replace(self.progress, validated=True)
         if self.logger is not None:
             self.logger.write(iteration, values)
@@ -245,10 +245,10 @@ class Trainer:
         self._saved = self.progress
         if self.processes.main:
             step = self.train_step
-            averaged = step.averaged.module.state_dict() if step.averaged is not None else None
+            averaged = tensors_to_save(step.averaged.module) if step.averaged is not None else None
             score = self._score if self.progress.validated else None
             info = self.task.describe(self.progress.iteration, score)
-            self.writer.checkpoint(self.progress, step.model.state_dict(), averaged, info, step.state_dict())
+            self.writer.checkpoint(self.progress, tensors_to_save(step.model), averaged, info, step.state_dict())
 
     def _recompute_bn(self) -> None:
         """Counts BN's statistics anew, of the network and of its average, from crops that training has not come to."""

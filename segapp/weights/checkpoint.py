@@ -17,7 +17,7 @@ from segapp.base.config import Config
 from segapp.base.errors import UserError, and_more, plain
 from segapp.base.files import atomic_write
 from segapp.base.images import WHITE, JpegDecoder, WhiteLevel
-from segapp.models.classifier import ClassifierConfig
+from segapp.models.classifier import Classifier, ClassifierConfig
 from segapp.models.deeplabv3plus import DeepLabV3Plus, DeepLabV3PlusConfig
 from segapp.models.deformable import OFFSET
 from segapp.models.encoders.interface import INCEPTION, Encoder, Normalization
@@ -26,8 +26,10 @@ METADATA = "segapp"
 """The key of the description in a file's metadata."""
 ENCODER, LOGITS = "encoder.", "logits."
 """What the names of a network's encoder, and of its last layer, begin with."""
-CLASSIFIER = "head.fc."
-"""What those of a classifier's last layer begin with in a file, where its encoder's have no prefix: timm's names."""
+HEAD = "head."
+CLASSIFIER, AUXILIARY = f"{HEAD}fc.", f"{HEAD}auxiliary."
+"""What those of a classifier's last layer, and of its second head, begin with in a file, where its encoder's have no
+prefix: timm's names."""
 
 
 class Source(Config):
@@ -53,6 +55,7 @@ class CheckpointInfo(Config):
         background: the class that pictures leave uncoloured.
         normalization: of the images it is given.
         canvas: side in pixels on which it was validated; None: whole images as they are.
+        center: of a classifier, the share of either side, of which it was shown the middle.
         trained_on: splits, oldest first.
         jpeg_decoder, white_level: of the images that it was trained on; see `Decoding`.
         iteration: None where nobody knows.
@@ -66,6 +69,7 @@ class CheckpointInfo(Config):
     background: Annotated[int, Field(ge=0, le=254)] | None = None
     normalization: Normalization
     canvas: Annotated[int, Field(gt=0, le=4097)] | None = None
+    center: Annotated[float, Field(gt=0, le=1)] | None = None
     trained_on: tuple[str, ...]
     jpeg_decoder: JpegDecoder = "accurate"
     white_level: WhiteLevel = WHITE
@@ -78,7 +82,8 @@ class CheckpointInfo(Config):
 
     def describe(self) -> str:
         """What one wants to know of a checkpoint, in a line."""
-        what = self.network.encoder.name if self.is_segmentation else f"encoder {self.network.encoder.name}"
+        kind = "" if self.is_segmentation else "encoder " if self.iteration is None else "classifier "
+        what = f"{kind}{self.network.encoder.name}"
         iteration = "" if self.iteration is None else f", iteration {self.iteration}"
         scores = "".join(f", {TITLES.get(key, key)} {value:.4f} in validation" for key, value in self.scores.items())
         return plain(f"{what} trained on {', '.join(self.trained_on) or 'unknown data'}{iteration}{scores}")
@@ -90,7 +95,7 @@ class CheckpointInfo(Config):
 
 
 SEGAPP_1, SEGAPP_1_ENCODER = "segapp-1", "segapp-encoder-1"
-TITLES = {"miou": "mIoU"}
+TITLES = {"miou": "mIoU", "top1": "top-1", "top5": "top-5"}
 """Metrics that have a name for people."""
 
 
@@ -119,7 +124,7 @@ def upgraded(description: Any) -> Any:
 
 def save_checkpoint(path: Path, model: nn.Module, info: CheckpointInfo) -> None:
     """Writes the file whole or not at all."""
-    write_weights(path, model.state_dict(), info.as_metadata())
+    write_weights(path, tensors_to_save(model), info.as_metadata())
 
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
@@ -145,9 +150,20 @@ def read_info(path: Path) -> CheckpointInfo:
     Raises:
         UserError: no checkpoint of this program.
     """
-    metadata = _metadata(path)
+    if path.suffix in (".onnx", ".xml", ".pt2"):
+        raise UserError(f"{path}: exported, and so no file to train from or to convert; name what it was made of")
+    return info_of(_metadata(path), path)
+
+
+def info_of(metadata: Mapping[str, str], path: Path) -> CheckpointInfo:
+    """The description among a file's metadata.
+
+    Raises:
+        UserError: there is none, or a damaged one.
+    """
     if METADATA not in metadata:
-        raise UserError(f"{path}: a safetensors file, but not written by segapp; tools/import_weights.py reads others")
+        remedy = "; tools/import_weights.py reads others" if path.suffix == ".safetensors" else ""
+        raise UserError(f"{path}: a {path.suffix.removeprefix('.')} file, but not written by segapp{remedy}")
     try:
         info = CheckpointInfo.model_validate(upgraded(json.loads(metadata[METADATA])))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -175,7 +191,8 @@ def read_network_info(path: Path) -> CheckpointInfo:
     """
     info = read_info(path)
     if not info.is_segmentation:
-        raise UserError(f"{path}: holds an encoder alone; training starts from it with encoder_weights={path}")
+        what = "a classifier, which data=image_folder scores" if info.iteration is not None else "an encoder alone"
+        raise UserError(f"{path}: holds {what}; training starts from it with encoder_weights={path}")
     return info
 
 
@@ -235,7 +252,51 @@ def shapes_of(info: CheckpointInfo) -> dict[str, Tensor]:
 
 def _classifier_name(name: str) -> str:
     """A classifier's own name to that in a file."""
-    return f"{CLASSIFIER}{name.removeprefix('fc.')}" if name.startswith("fc.") else name.removeprefix(ENCODER)
+    return name.removeprefix(ENCODER) if name.startswith(ENCODER) else f"{HEAD}{name}"
+
+
+def _classifiers_own(name: str) -> str:
+    """And back."""
+    return name.removeprefix(HEAD) if name.startswith((CLASSIFIER, AUXILIARY)) else f"{ENCODER}{name}"
+
+
+def tensors_to_save(model: nn.Module) -> dict[str, Tensor]:
+    """A network's tensors by their names in a file."""
+    tensors = model.state_dict()
+    if not isinstance(model, Classifier):
+        return tensors
+    return {_classifier_name(name): each for name, each in tensors.items()}
+
+
+def restore_weights(path: Path, model: nn.Module) -> None:
+    """Loads all of a network's tensors from a file of its own.
+
+    Raises:
+        UserError: as `read_weights`.
+    """
+    own = _classifiers_own if isinstance(model, Classifier) else lambda name: name
+    model.load_state_dict(read_weights(path, model.state_dict(), own), assign=_is_meta(model))
+
+
+def _is_meta(model: nn.Module) -> bool:
+    return next(model.parameters()).is_meta
+
+
+def load_classifier(path: Path) -> tuple[Classifier, CheckpointInfo]:
+    """Rebuilds a checkpoint's classifier.
+
+    Raises:
+        UserError: no checkpoint, a damaged one, or none of a classifier with its last layer.
+    """
+    info = read_info(path)
+    if not isinstance(info.network, ClassifierConfig):
+        raise UserError(f"{path}: holds a network for segmentation, not a classifier, which data=image_folder scores")
+    if len(info.classes) < 2:
+        raise UserError(f"{path}: holds an encoder alone, which has no classes; train with encoder_weights={path}")
+    with torch.device("meta"):
+        model = info.network.build(len(info.classes))
+    restore_weights(path, model)
+    return model.eval(), info
 
 
 def load_model(path: Path, output_stride: int | None = None) -> tuple[DeepLabV3Plus, CheckpointInfo]:
@@ -245,21 +306,26 @@ def load_model(path: Path, output_stride: int | None = None) -> tuple[DeepLabV3P
         UserError: no checkpoint, a damaged one, one without a logits layer, or one whose tensors are not those of its
             architecture.
     """
-    info = read_network_info(path)
-    network = info.network
-    assert isinstance(network, DeepLabV3PlusConfig)
+    info = with_output_stride(read_network_info(path), output_stride)
+    assert isinstance(info.network, DeepLabV3PlusConfig)
     if not info.classes:
         raise UserError(f"{path}: has no logits layer, and so can only be trained from: train with checkpoint={path}")
-    if output_stride is not None:
-        network = network.model_copy(update={"output_stride": output_stride})
-        info = info.model_copy(update={"network": network})
     with torch.device("meta"):
-        model = network.build(len(info.classes))  # nothing is allocated before the shapes are checked
+        model = info.network.build(len(info.classes))  # nothing is allocated before the shapes are checked
     model.load_state_dict(read_weights(path, model.state_dict()), assign=True)
     return model.eval(), info
 
 
-def start_from(path: Path, model: DeepLabV3Plus, classes: tuple[str, ...]) -> tuple[CheckpointInfo, str | None]:
+def with_output_stride(info: CheckpointInfo, output_stride: int | None) -> CheckpointInfo:
+    """The same network at another output stride, if one is given."""
+    if output_stride is None:
+        return info
+    return info.model_copy(update={"network": info.network.model_copy(update={"output_stride": output_stride})})
+
+
+def start_from(
+    path: Path, model: DeepLabV3Plus | Classifier, classes: tuple[str, ...]
+) -> tuple[CheckpointInfo, str | None]:
     """Copies a checkpoint's weights into `model`, to train on; a logits layer of another size stays as it is.
 
     Returns:
@@ -268,14 +334,25 @@ def start_from(path: Path, model: DeepLabV3Plus, classes: tuple[str, ...]) -> tu
     Raises:
         UserError: no checkpoint, or one of another architecture.
     """
-    info = read_network_info(path)
+    is_classifier = isinstance(model, Classifier)
+    last = ("fc.", "auxiliary.fc.") if is_classifier else (LOGITS,)
+    info = read_info(path) if is_classifier else read_network_info(path)
+    if is_classifier and info.is_segmentation:
+        raise UserError(f"{path}: holds a network for segmentation; encoder_weights={path} starts from its encoder")
     expected = _without_new_offsets(path, model.state_dict())
     keeps = len(info.classes) == len(classes)
-    needed = expected if keeps else {name: each for name, each in expected.items() if not name.startswith(LOGITS)}
+    reordered = info.classes != classes and {*info.classes} == {*classes}
+    if reordered and any(each.shape[0] != len(classes) for name, each in expected.items() if name.startswith(last)):
+        keeps = False  # no row for each class
+
+    def own(name: str) -> str | None:
+        name = _classifiers_own(name) if is_classifier else name
+        return None if name.startswith(last) and not keeps else name
+
     weights = read_weights(
         path,
-        needed,
-        lambda name: None if name.startswith(LOGITS) and not keeps else name,
+        expected if keeps else {name: each for name, each in expected.items() if not name.startswith(last)},
+        own,
         remedy=f"it is {info.network.encoder.describe()}; set model= as it was trained",
     )
     model.load_state_dict(model.state_dict() | weights)
@@ -283,10 +360,10 @@ def start_from(path: Path, model: DeepLabV3Plus, classes: tuple[str, ...]) -> tu
     if not keeps:
         had = f"for {len(info.classes)} classes there" if info.classes else "missing there"
         remark = f"the logits layer, {had}, is initialised anew for {len(classes)} classes; all else is loaded"
-    elif {*info.classes} == {*classes} and info.classes != classes:
+    elif reordered:
         order = [info.classes.index(name) for name in classes]
         model.load_state_dict(
-            {name: each[order] if name.startswith(LOGITS) else each for name, each in model.state_dict().items()}
+            {name: each[order] if name.startswith(last) else each for name, each in model.state_dict().items()}
         )
         remark = f"the classes stand in another order in {path}; they are matched by name"
     elif info.classes != classes:
@@ -328,7 +405,7 @@ def encoder_name(name: str) -> str | None:
 
 
 def without_classifier(name: str) -> str | None:
-    return None if name.startswith(CLASSIFIER) else name
+    return None if name.startswith((CLASSIFIER, AUXILIARY)) else name
 
 
 def by(shape: torch.Size | list[int] | tuple[int, ...]) -> str:

@@ -14,6 +14,7 @@ from segapp.models.encoders import EncoderConfig
 from segapp.models.encoders.timm import TimmConfig
 from segapp.runs.layout import BEST
 from segapp.weights.checkpoint import read_info
+from segapp.weights.exported.description import is_exported
 from segapp.weights.sources import keras
 from segapp.weights.sources.common import WeightsMetadata
 from segapp.weights.sources.convert import ARCHIVES, convert, own_file, write_converted
@@ -95,7 +96,7 @@ def find_weights(name: str, *, offline: bool = False) -> Path:
         return inside
     if path.suffix in keras.SUFFIXES and path.is_file():
         raise UserError(f"{path} is Keras's: tools/import_weights.py {path} output=NAME.safetensors converts it")
-    if is_torch_file(path):
+    if not is_exported(path) and is_torch_file(path):
         raise UserError(
             f"{path} is a file of torch.save, which may run code: "
             f"tools/import_weights.py {path} output=NAME.safetensors converts one of timm's"

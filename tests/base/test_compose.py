@@ -15,6 +15,7 @@ from segapp.base.paths import CONF, as_invoked, runs_folder
 from segapp.commands.import_weights import ImportConfig
 from segapp.commands.predict import PredictConfig
 from segapp.evaluation.config import EvalToolConfig
+from segapp.models.deeplabv3plus import DeepLabV3PlusConfig
 from segapp.training.config import TrainConfig
 
 
@@ -128,6 +129,7 @@ def test_an_experiment_goes_with_every_encoder(encoder: str) -> None:
     config = read_config("train", ["experiment=demo", f"model/encoder={encoder}"], TrainConfig)
     assert config.model.encoder.name == encoder
     assert getattr(config.model.encoder, "width", 0.25) == 0.25
+    assert isinstance(config.model, DeepLabV3PlusConfig)
     assert config.model.aspp.channels == 64
 
 

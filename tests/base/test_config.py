@@ -27,7 +27,7 @@ from segapp.data.formats.voc import Voc2012Config
 from segapp.evaluation.config import EvalToolConfig
 from segapp.evaluation.voc_server import ServerConfig
 from segapp.models.deeplabv3plus import DeepLabV3PlusConfig
-from segapp.training.config import TrainConfig
+from segapp.training.config import SegmentConfig, TrainConfig
 from segapp.training.optimizers import SGDConfig
 from segapp.weights.zoo import ZOO
 
@@ -64,7 +64,7 @@ def test_every_choice_composes(group: str, choice: str) -> None:
 
 def test_recipes_are_the_papers() -> None:
     """arXiv:1802.02611, section 4, and research/deeplab/train.py."""
-    paper = read_config("train", ["experiment=voc_paper"], TrainConfig)
+    paper = read_config("train", ["experiment=voc_paper"], SegmentConfig)
     assert (paper.iterations, paper.batch_size, paper.transform.crop, paper.model.output_stride) == (
         30000,
         16,
@@ -77,7 +77,7 @@ def test_recipes_are_the_papers() -> None:
     assert of_the_encoder[0] == "xception65_imagenet", "what auto takes"
     assert isinstance(paper.data, Voc2012Config)
     assert (paper.data.train, paper.data.val) == ("trainaug", "val")
-    second = read_config("train", ["experiment=voc_paper_os8"], TrainConfig)
+    second = read_config("train", ["experiment=voc_paper_os8"], SegmentConfig)
     assert (second.model.output_stride, second.batch_norm, second.optimizer.lr) == (8, "frozen", 0.001)
     assert isinstance(second.data, Voc2012Config)
     assert (second.data.train, second.validate_every) == ("trainval", None)
@@ -258,7 +258,7 @@ def test_a_failed_tool_leaves_no_empty_folder(tmp_path: Path) -> None:
     ],
 )
 def test_a_run_names_the_command_that_evaluates_it_on_its_data(overrides: list[str], expected: str) -> None:
-    config = read_config("train", overrides, TrainConfig)
+    config = read_config("train", overrides, SegmentConfig)
     command = evaluation_command(config, Path("/run"))
     assert command == f"uv run python tools/eval.py checkpoint=/run {expected}"
     evaluated = read_config("eval", shlex.split(command)[5:], EvalToolConfig)

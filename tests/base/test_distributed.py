@@ -18,6 +18,8 @@ from segapp.base.errors import UserError
 from segapp.base.paths import CONF
 from segapp.data.loading.sampling import Uniform
 from segapp.runs.layout import checkpoint_folders
+from tests.images import split
+from tests.training.test_classifying import TINY as CLASSIFIES
 from tests.training.test_training import TINY, losses, tiny
 
 ALIKE = ["iterations=4", "batch_size=8", "batch_norm=frozen", "model.aspp.dropout=0", "data.train=16", "data.val=5"]
@@ -65,7 +67,7 @@ def test_two_processes_are_one_and_each_image_is_scored_once(tmp_path: Path) -> 
     assert metrics["images"] == 5
     tool = str(CONF.parent / "tools" / "eval.py")
     scoring = ["data=shapes", f"data.root={data}", "data.train=16", "data.val=5", "data.height=64", "data.width=64"]
-    scoring += ["workers=0", "device=cpu", f"checkpoint={two}"]
+    scoring += ["workers=0", "device=cpu", "runtime=torch", f"checkpoint={two}"]
     subprocess.run([sys.executable, tool, *scoring, f"output={tmp_path / 'eval'}"], check=True, capture_output=True)
     finish(torchrun(2, *scoring, f"output={tmp_path / 'shared'}", tool="eval"))
     single = json.loads((tmp_path / "eval" / "metrics.json").read_text())
@@ -74,6 +76,35 @@ def test_two_processes_are_one_and_each_image_is_scored_once(tmp_path: Path) -> 
     assert np.sum(metrics["confusion_matrix"]) > 0
     assert max(line["miou"] for line in scored(two)) == metrics["miou"]
     assert [line["miou"] for line in scored(two)] == pytest.approx([line["miou"] for line in scored(one)], abs=0.01)
+
+
+@pytest.mark.slow
+def test_classifiers_are_trained_and_scored_by_two_as_by_one(tmp_path: Path) -> None:
+    """With 11 validation images, an auxiliary head, and weights by class, which differ in each part."""
+    root = split(tmp_path / "data")
+    (root / "val" / "red" / "0.jpg").unlink()
+    (root / "train" / "red" / "0.jpg").unlink()
+    options = [
+        *CLASSIFIES,
+        f"data.root={root}",
+        "batch_norm=frozen",
+        "loss.class_weights=balanced",
+        "eval.batch_size=2",
+    ]
+    options += ["loss.class_weights=balanced", "model.auxiliary=plain", "optimizer=rmsprop", "optimizer.lr=0.001"]
+    tool = str(CONF.parent / "tools" / "train.py")
+    one, two = tmp_path / "one", tmp_path / "two"
+    subprocess.run([sys.executable, tool, *options, f"output={one}"], check=True, capture_output=True)
+    told = finish(torchrun(2, *options, "accumulate=2", f"output={two}"))
+    assert told.count("iteration 4: top-1") == 1, "one of them tells"
+    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
+    scores = [json.loads((folder / "metrics.json").read_text()) for folder in (one, two)]
+    assert [each["images"] for each in scores] == [11, 11]
+    assert scores[0]["confusion_matrix"] == scores[1]["confusion_matrix"]
+    scoring = ["data=image_folder", f"data.root={root}", "workers=0", "device=cpu", f"checkpoint={two}"]
+    finish(torchrun(2, *scoring, f"output={tmp_path / 'shared'}", tool="eval"))
+    shared = json.loads((tmp_path / "shared" / "metrics.json").read_text())
+    assert shared["confusion_matrix"] == scores[1]["confusion_matrix"]
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ def test_scripts_run_from_anywhere(tmp_path: Path, make_checkpoint: Make) -> Non
         command: list[Any] = [sys.executable, PROJECT / "tools" / f"{name}.py", *map(str, arguments)]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
-    done = script("predict", "img.jpg", f"checkpoint={make_checkpoint()}", "output=out", *PREDICT)
+    done = script("predict", "img.jpg", f"checkpoint={make_checkpoint()}", "output=out", "runtime=torch", *PREDICT)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "masks" / "img.png").is_file()
     wrong = script("eval", "data.root=/nowhere", "output=out2")

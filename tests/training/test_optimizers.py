@@ -269,3 +269,60 @@ def test_offsets_of_deformable_convs_run_slower(config: OptimizerConfig) -> None
     assert rates["0.weight"] == (1, decay)
     assert rates["0.offset.weight"] == (pytest.approx(0.1), decay)
     assert rates["0.offset.bias"] == (pytest.approx(0.1), 0)
+
+
+def test_rmsprop_is_tensorflows() -> None:
+    """50 steps of float64 beside a loop over single numbers: decay, rates and groups included."""
+    values = compose_config("optimizer/rmsprop", [])["optimizer"] | {"weight_decay": 0.01, "bias_lr_factor": 2.0}
+    config = validate({"optimizer": values}, _Config).optimizer
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 2).double()
+    optimizer = build_optimizer(layer, config)
+    slow = [
+        {"w": value, "square": 1.0, "step": 0.0, "factor": factor, "decay": decay}
+        for parameter, factor, decay in ((layer.weight, 1.0, 0.01), (layer.bias, 2.0, 0.0))
+        for value in parameter.detach().flatten().tolist()
+    ]
+    for iteration in range(50):
+        rate = 0.94 ** (iteration // 10)
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * rate
+        gradients = torch.randn(8, dtype=torch.float64)
+        layer.weight.grad, layer.bias.grad = gradients[:6].view(2, 3).clone(), gradients[6:].clone()
+        optimizer.step()
+        for each, gradient in zip(slow, gradients.tolist(), strict=True):
+            gradient += each["decay"] * each["w"]
+            each["square"] = 0.9 * each["square"] + 0.1 * gradient**2
+            each["step"] = 0.9 * each["step"] + 0.045 * rate * each["factor"] * gradient / (each["square"] + 1) ** 0.5
+            each["w"] -= each["step"]
+    found = torch.cat([layer.weight.detach().flatten(), layer.bias.detach()]).tolist()
+    assert found == pytest.approx([each["w"] for each in slow], rel=1e-12)
+
+
+def test_rmsprop_by_hand_and_from_a_file() -> None:
+    """Three gradients of 0.01 (eps 1, rate 0.045, momentum 0.9): torch's own form ends at -0.002515."""
+    values = compose_config("optimizer/rmsprop", [])["optimizer"] | {"weight_decay": 0}
+    config = validate({"optimizer": values}, _Config).optimizer
+    conv = nn.Conv2d(1, 1, 1, bias=False)
+    nn.init.zeros_(conv.weight)
+    optimizer = build_optimizer(conv, config)
+    for _ in range(3):
+        conv.weight.grad = torch.full_like(conv.weight, 0.01)
+        optimizer.step()
+        state, optimizer = optimizer.state_dict(), build_optimizer(conv, config)
+        optimizer.load_state_dict(state)
+    assert conv.weight.item() == pytest.approx(-0.001862, abs=5e-7)
+
+
+def test_a_staircase_is_a_slow_count() -> None:
+    """50 iterations, x0.94 every 7 that have passed since the slow start."""
+    config = schedule("staircase", every=7, slow_start_iterations=5)
+    factor, since = 1.0, 0
+    for iteration in range(50):
+        if iteration < 5:
+            assert lr_factor(iteration, 50, config, 0.007) == pytest.approx(1e-4 / 0.007)
+            continue
+        if since == 7:
+            factor, since = factor * 0.94, 0
+        assert lr_factor(iteration, 50, config, 0.007) == pytest.approx(factor, rel=1e-12)
+        since += 1

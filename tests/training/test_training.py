@@ -24,7 +24,7 @@ from segapp.models.encoders.interface import INCEPTION
 from segapp.models.layers import ConvBN
 from segapp.models.surgery import freeze_bn
 from segapp.runs.layout import CONFIG, checkpoint_folders
-from segapp.training.config import RESUME_MAY_CHANGE, TrainConfig
+from segapp.training.config import RESUME_MAY_CHANGE, SegmentConfig, TrainConfig
 from segapp.training.losses import Loss
 from segapp.training.setup import read_data, training_stream
 from segapp.training.step import MicroBatch, TrainStep
@@ -53,8 +53,8 @@ TINY = [
 ]
 
 
-def tiny(root: Path, *more: str) -> TrainConfig:
-    return read_config("train", [*TINY, f"data.root={root}", *more], TrainConfig)
+def tiny(root: Path, *more: str) -> SegmentConfig:
+    return read_config("train", [*TINY, f"data.root={root}", *more], SegmentConfig)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

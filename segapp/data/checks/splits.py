@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from segapp.base.errors import UserError
-from segapp.data.dataset import SegmentationDataset
+from segapp.data.dataset import ImageDataset
 from segapp.data.fingerprint import name_and_fingerprint
 
 PARTS = {
@@ -34,7 +34,7 @@ def _overlap(one: str, other: str) -> bool:
     return bool(PARTS.get(name, {name}) & PARTS.get(other_name, {other_name}))
 
 
-def check_apart(training: SegmentationDataset, validation: SegmentationDataset) -> None:
+def check_apart(training: ImageDataset, validation: ImageDataset) -> None:
     """Raises:
     UserError: an image is in both sets.
     """

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from segapp.base.errors import UserError
-from segapp.data.dataset import SegmentationDataset
+from segapp.data.dataset import ImageDataset
 from segapp.data.loading.loader import Workers, start_worker, worker_count
 from segapp.data.loading.memory import InMemory
 from segapp.data.loading.sampling import ClassBalanced, Uniform
@@ -33,35 +33,42 @@ class TrainingStream(Dataset[tuple[Tensor, Tensor] | UserError]):
 
     Args:
         order: which image comes where in an epoch; `Uniform` if None.
+        labels: class indices of whole images, N int64; None: each has its own label, of its pixels.
     """
 
     def __init__(
         self,
-        dataset: SegmentationDataset | InMemory,
+        dataset: ImageDataset | InMemory,
         transform: TransformConfig,
         seed: int,
         order: Uniform | ClassBalanced | None = None,
+        labels: npt.NDArray[np.int64] | None = None,
     ) -> None:
         self.dataset = dataset
         self.crop = transform.crop
         self.transform = build_transform(transform.train)
         self.seed = seed
         self.order = order or Uniform(len(dataset), seed)
+        self.labels = labels
         self._epoch = -1
         self._order = np.empty(0, np.int64)
 
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor] | UserError:
-        """uint8 image C x C x 3 and label C x C; an error is returned, for the main process to raise."""
+        """uint8 image C x C x 3 and label, of pixels C x C, of the image 1; an error is returned, for the main process
+        to raise."""
         images, labels = self.empty(1)
         return self.fill(position, images, labels) or (images[0], labels[0])
 
     def empty(self, *number: int, pin_memory: bool = False) -> tuple[Tensor, Tensor]:
-        """uint8 tensors for `number` crops: images ... x C x C x 3 and labels ... x C x C."""
+        """Tensors for `number` crops: images ... x C x C x 3, and labels ... x C x C, all uint8; or int64 labels of
+        whole images, ... x 1."""
         images = torch.empty((*number, self.crop, self.crop, 3), dtype=torch.uint8, pin_memory=pin_memory)
+        if self.labels is not None:
+            return images, torch.empty((*number, 1), dtype=torch.int64, pin_memory=pin_memory)
         return images, torch.empty((*number, self.crop, self.crop), dtype=torch.uint8, pin_memory=pin_memory)
 
     def fill(self, start: int, images: Tensor, labels: Tensor) -> UserError | None:
-        """Writes crops `start` and following over N x C x C x 3 and N x C x C; an error is returned."""
+        """Writes crops `start` and following over what `empty(N)` gives; an error is returned."""
         positions = range(start, start + len(images))
         # All of them beforehand: between two images, which take the caches, each would take several times as long.
         randoms = [np.random.default_rng([self.seed, position]) for position in positions]
@@ -82,7 +89,10 @@ class TrainingStream(Dataset[tuple[Tensor, Tensor] | UserError]):
         index = int(self._order[offset])
         sample = self.dataset[index]
         try:
-            crop = self.transform(image=sample.image, mask=sample.label, into=(image, label))
+            if self.labels is None:
+                crop = self.transform(image=sample.image, mask=sample.label, into=(image, label))
+            else:
+                crop = self.transform(image=sample.image)
         except (
             Exception
         ) as error:  # a crop larger than the image, for one: the steps and their arguments are the user's
@@ -96,7 +106,9 @@ class TrainingStream(Dataset[tuple[Tensor, Tensor] | UserError]):
             )
         if cropped is not image:
             image[:] = cropped
-        if crop["mask"] is not label:
+        if self.labels is not None:
+            label[:] = self.labels[index]
+        elif crop["mask"] is not label:
             label[:] = crop["mask"]
 
 
@@ -112,7 +124,7 @@ def training_batches(
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches `start` to `stop`, each as its micro-batches: images N x C x C x 3 and labels N x C x C, uint8.
+    """Batches `start` to `stop`, each as its micro-batches, as `TrainingStream.empty` says.
 
     Args:
         batch_size: of all processes and micro-batches together.

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from segapp.base.devices import available_cores
 from segapp.base.distributed import local_world_size
 from segapp.base.errors import UserError
-from segapp.data.dataset import Sample, SegmentationDataset
+from segapp.data.dataset import ImageDataset, Sample
 
 Workers = Literal["auto"] | Annotated[int, Field(ge=0, le=256)]
 """Loading processes; auto: one a core but at most 8, and none on fewer than 3 cores, which training itself needs."""
@@ -21,7 +21,7 @@ Workers = Literal["auto"] | Annotated[int, Field(ge=0, le=256)]
 class WholeImages(Dataset[Sample | UserError]):
     """A data set's samples as they are; one that cannot be read is the error that says so."""
 
-    def __init__(self, dataset: SegmentationDataset) -> None:
+    def __init__(self, dataset: ImageDataset) -> None:
         self.dataset = dataset
 
     def __len__(self) -> int:
@@ -35,7 +35,7 @@ class WholeImages(Dataset[Sample | UserError]):
 
 
 def whole_images(
-    dataset: SegmentationDataset, indices: Sequence[int], *, batch_size: int, workers: Workers
+    dataset: ImageDataset, indices: Sequence[int], *, batch_size: int, workers: Workers
 ) -> DataLoader[Sample | UserError]:
     """Lists of up to `batch_size` samples or errors: the images of these indices, in their order."""
     return DataLoader(

@@ -10,7 +10,7 @@ from segapp.base.distributed import local_world_size
 from segapp.base.errors import UserError
 from segapp.base.images import image_size
 from segapp.base.logs import progress_bar
-from segapp.data.dataset import Sample, SegmentationDataset
+from segapp.data.dataset import ImageDataset, Sample
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class InMemory:
         UserError: it would not fit into the memory that is free; an image cannot be read.
     """
 
-    def __init__(self, dataset: SegmentationDataset) -> None:
+    def __init__(self, dataset: ImageDataset) -> None:
         self.dataset = dataset
         self.images = dataset.images
         self._layout = np.zeros((len(dataset), 3), np.int64)  # height, width, where it begins

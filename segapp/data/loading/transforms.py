@@ -1,4 +1,4 @@
-"""Makes crops of images and labels for training: albumentations lists from YAML, and the paper's own step."""
+"""Makes crops of images and labels for training: albumentations lists from YAML, and the papers' own steps."""
 
 import os
 import warnings
@@ -128,6 +128,53 @@ class ScaleCropFlip(A.DualTransform):  # type: ignore[misc]
         return crop, crop[:height, self.width - width :] if flip else crop[:height, :width]
 
 
+class BrightnessSaturation(A.ImageOnlyTransform):  # type: ignore[misc]
+    """Changes an image's brightness and saturation, in either order: distort_color of
+    research/slim/preprocessing/inception_preprocessing.py in its fast mode, which Inception's classifiers had.
+
+    As there, values are clipped once both are done.
+
+    Args:
+        brightness: as many grey levels at most are added or taken away.
+        saturation: bounds of its factor.
+    """
+
+    class InitSchema(A.ImageOnlyTransform.InitSchema):  # type: ignore[misc]
+        brightness: float = Field(ge=0, le=255)
+        saturation: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
+
+    def __init__(self, brightness: float = 32, saturation: Sequence[float] = (0.5, 1.5), p: float = 1) -> None:
+        super().__init__(p=p)
+        self.brightness = brightness
+        self.saturation = saturation
+
+    def get_params(self) -> dict[str, Any]:
+        return {
+            "delta": self.py_random.uniform(-self.brightness, self.brightness),
+            "factor": self.py_random.uniform(*self.saturation),
+            "brightness_first": self.py_random.random() < 0.5,
+        }
+
+    def apply(self, img: Array, delta: float, factor: float, brightness_first: bool, **params: Any) -> Array:
+        pixels = img.astype(np.float32)
+        if brightness_first:
+            pixels = saturated(pixels + np.float32(delta), factor)
+        else:
+            pixels = saturated(pixels, factor) + np.float32(delta)
+        return np.asarray(np.rint(pixels.clip(0, 255)), np.uint8)
+
+
+def saturated(pixels: npt.NDArray[np.float32], factor: float) -> npt.NDArray[np.float32]:
+    """With `factor` times the saturation of HSV, but at most all of it: H x W x 3, of any range above 0.
+
+    The greatest channel, the value, stays; the others' distances to it, which are saturation times value, are scaled.
+    """
+    value, low = pixels.max(2, keepdims=True), pixels.min(2, keepdims=True)
+    spread = value - low
+    most = np.divide(value, spread, out=np.full_like(spread, factor), where=(spread > 0) & (value > 0))
+    return np.asarray(value - (value - pixels) * np.minimum(np.float32(factor), most), np.float32)
+
+
 @lru_cache(maxsize=2048)
 def nearest(length: int, scaled: int) -> npt.NDArray[np.int64]:
     """The nearest pixel for each of `scaled` ones with aligned corners, halves upwards.
@@ -174,7 +221,10 @@ def _source(length: int, scaled: int, start: int, number: int) -> tuple[int, int
     return int(start * step), min(length, int((start + number - 1) * step) + 2), step
 
 
-OWN = {"ScaleCropFlip": ScaleCropFlip}
+OWN: dict[str, type[A.BasicTransform]] = {
+    "BrightnessSaturation": BrightnessSaturation,
+    "ScaleCropFlip": ScaleCropFlip,
+}
 
 
 def build_transform(steps: Sequence[dict[str, dict[str, Any] | None]]) -> A.Compose:

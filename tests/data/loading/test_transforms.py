@@ -1,12 +1,13 @@
 """Training transforms against TensorFlow's ops, and against the plain order of their steps."""
 
+import colorsys
 from typing import Any
 
 import numpy as np
 import pytest
 
 from segapp.base.errors import UserError
-from segapp.data.loading.transforms import ScaleCropFlip, build_transform
+from segapp.data.loading.transforms import ScaleCropFlip, build_transform, saturated
 from tests.data.loading.samples import paper
 from tests.tensorflow.weights import FIXTURES
 
@@ -184,3 +185,33 @@ def test_other_steps_may_stand_around_it(steps: list[dict[str, dict[str, Any] | 
         actual = transform(image=image, mask=image[..., 0], into=into)
         for name in ("image", "mask"):
             assert np.array_equal(actual[name], expected[name])
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.5, 1.0, 1.5, 40.0])
+def test_saturation_is_that_of_hsv(factor: float) -> None:
+    """Pixel by pixel with Python's own colorsys, as tf.image.adjust_saturation does."""
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 7, 3)).astype(np.float32)
+    pixels[0, 0], pixels[0, 1], pixels[0, 2] = 0, 90, (255, 0, 0)
+    expected = np.empty_like(pixels)
+    for at in np.ndindex(6, 7):
+        hue, saturation, value = colorsys.rgb_to_hsv(*(pixels[at] / 255).tolist())
+        expected[at] = colorsys.hsv_to_rgb(hue, min(1.0, factor * saturation), value)
+    assert np.allclose(saturated(pixels, factor), 255 * expected, atol=1e-3)
+
+
+def test_brightness_and_saturation_lie_in_their_bounds() -> None:
+    grey = np.full((4, 5, 3), 100, np.uint8)
+    step = build_transform([{"BrightnessSaturation": {"brightness": 32, "saturation": [0.5, 1.5]}}])
+    levels = {int(step(image=grey)["image"][0, 0, 0]) for _ in range(300)}
+    assert min(levels) >= 68
+    assert max(levels) <= 132
+    assert max(levels) - min(levels) > 50
+    colour = np.full((4, 5, 3), (200, 100, 100), np.uint8)
+    step = build_transform([{"BrightnessSaturation": {"brightness": 0, "saturation": [0.5, 1.5]}}])
+    found = np.array([step(image=colour)["image"][0, 0] for _ in range(300)])
+    assert (found[:, 0] == 200).all()
+    assert found[:, 1].min() >= 50
+    assert found[:, 1].max() <= 150
+    assert np.ptp(found[:, 1]) > 80
+    with pytest.raises(UserError, match="BrightnessSaturation"):
+        build_transform([{"BrightnessSaturation": {"brightness": -1}}])

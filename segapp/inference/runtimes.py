@@ -1,0 +1,99 @@
+"""Which runtime computes, and what it is made from: a checkpoint, or a file that was exported."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from segapp.base.cache import cache_folder
+from segapp.base.devices import Precision
+from segapp.base.errors import UserError
+from segapp.base.extras import is_installed
+from segapp.models.deeplabv3plus import DeepLabV3PlusConfig
+from segapp.runtimes.exported import ExportedRuntime
+from segapp.runtimes.interface import RuntimeSpec
+from segapp.runtimes.onnxruntime import open_onnx
+from segapp.runtimes.openvino import open_ir
+from segapp.runtimes.program import open_own_program
+from segapp.weights.checkpoint import CheckpointInfo
+from segapp.weights.exported.description import ExportOptions
+
+RuntimeName = Literal["auto", "torch", "onnxruntime", "openvino"]
+
+FASTEST: tuple[RuntimeName, ...] = ("onnxruntime", "openvino")
+"""On a CPU in float32, the faster first (docs/benchmarks.md); both are faster than PyTorch."""
+NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+RUN_BY: dict[str, tuple[RuntimeName, ...]] = {
+    ".onnx": ("onnxruntime", "openvino"),
+    ".xml": ("openvino",),
+    ".pt2": ("torch",),
+}
+"""Endings of exported files, and what runs them."""
+
+
+def runtime_of_checkpoint(name: RuntimeName, device: torch.device, precision: Precision) -> RuntimeName:
+    """Which one computes a checkpoint of ours; auto: PyTorch but on a CPU in float32."""
+    if name != "auto":
+        return name
+    if device.type != "cpu" or precision not in ("auto", "float32"):
+        return "torch"
+    return next((each for each in FASTEST if is_installed(each, "export")), "torch")
+
+
+def runtime_of_exported(name: RuntimeName, path: Path) -> RuntimeName:
+    """Which one computes an exported file; auto: the first one installed that can.
+
+    Raises:
+        UserError: the one named cannot.
+    """
+    able = RUN_BY[path.suffix]
+    if name == "auto":
+        return next((each for each in able if each == "torch" or is_installed(each)), able[0])
+    if name not in able:
+        raise UserError(f"{path}: not for runtime={name}, but for {' or '.join(able)}; runtime=auto takes what fits")
+    return name
+
+
+def exported_runtime(
+    path: Path,
+    info: CheckpointInfo,
+    options: ExportOptions,
+    name: RuntimeName = "auto",
+    *,
+    bfloat16: bool = False,
+    own: bool = False,
+) -> ExportedRuntime:
+    """The runtime of an exported file.
+
+    Args:
+        info, options: what the file says of itself.
+        bfloat16: OpenVINO computes in it.
+        own: this process has just written the file, for a look at it: it may be a program of torch.export, and nothing
+            that is compiled of it is kept.
+
+    Raises:
+        UserError: the library is missing or cannot open the file.
+    """
+    if own and path.suffix == ".pt2":
+        return ExportedRuntime(open_own_program(path), spec_of(info, options), "torch.export")
+    name = runtime_of_exported(name, path)
+    if name == "onnxruntime":
+        compute = open_onnx(path)
+    else:
+        compute = open_ir(path, None if own else cache_folder() / "openvino", bfloat16=bfloat16)
+    return ExportedRuntime(
+        compute, spec_of(info, options), f"{'bfloat16' if bfloat16 else options.precision} by {NAMES[name]}"
+    )
+
+
+def spec_of(info: CheckpointInfo, options: ExportOptions) -> RuntimeSpec:
+    network = info.network
+    assert isinstance(network, DeepLabV3PlusConfig)
+    return RuntimeSpec(
+        info.classes,
+        info.background,
+        info.normalization,
+        network.output_stride,
+        network.output_stride if network.decoder is None else network.decoder.low_level_stride,
+        (options.size, options.size) if options.size else None,
+    )

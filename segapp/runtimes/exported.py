@@ -1,0 +1,58 @@
+"""Networks that were exported to another library's format, as runtimes: on the CPU, in float32 outside."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from segapp.base.errors import UserError
+from segapp.runtimes.interface import RuntimeSpec
+
+Array = npt.NDArray[np.float32]
+Compute = Callable[[Array], Array]
+"""Images, N x 3 x H x W, contiguous, to logits, N x K x h x w."""
+
+
+class ExportedRuntime:
+    """A `Runtime` of what another library computes.
+
+    Args:
+        compute: by that library.
+        spec: with an `input_size`, images go through one by one.
+        library: its name, and what it computes in, for the description.
+
+    Raises:
+        UserError: when called, if the logits are not such as the spec says.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, compute: Compute, spec: RuntimeSpec, library: str) -> None:
+        self.spec = spec
+        self._compute = compute
+        self._library = library
+
+    @property
+    def description(self) -> str:
+        return f"output stride {self.spec.output_stride}, {self._library}"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        batches = torch.split(images, 1) if self.spec.input_size else (images,)
+        logits = torch.cat([torch.from_numpy(self._compute(each.contiguous().numpy())) for each in batches])
+        height, width = (-(-side // self.spec.logits_stride) for side in images.shape[2:])
+        expected = (len(images), len(self.spec.classes), height, width)
+        if logits.shape != expected:
+            found = " x ".join(map(str, logits.shape))
+            raise UserError(
+                f"the exported network gives logits of {found}, where its description has {expected[1]} classes at "
+                f"{height} x {width}; export it anew"
+            )
+        return logits.float()
+
+
+def first_line(error: Exception) -> str:
+    """What a library says of a file that it cannot use, in short."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,108 @@
+"""Classification as a task: validation by the share of images whose class is the network's first choice."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from segapp.base.distributed import Processes
+from segapp.data.dataset import ClassificationDataset, Sample
+from segapp.evaluation.classification import Classification, classify
+from segapp.inference.classify import ClassPredictor
+from segapp.models.classifier import Classifier
+from segapp.training.config import ClassifyConfig
+from segapp.training.losses import ClassLoss
+from segapp.training.stopping import StopRequest
+from segapp.training.task import Metric
+from segapp.weights.checkpoint import CheckpointInfo
+
+
+class Classifying:
+    """A `Task`.
+
+    Args:
+        loss: on logits and labels.
+        validation: None where nothing is scored.
+        description: of the weights, but for their iteration and score.
+        device: on which networks are validated.
+    """
+
+    metric = Metric("top1", "top-1")
+
+    def __init__(
+        self,
+        config: ClassifyConfig,
+        loss: ClassLoss,
+        validation: ClassificationDataset | None,
+        description: CheckpointInfo,
+        *,
+        device: torch.device,
+        processes: Processes,
+    ) -> None:
+        self.config = config
+        self.loss = loss
+        self.validation = validation
+        self.description = description
+        self.device = device
+        self.processes = processes
+        self.networks: dict[str, nn.Module] = {}
+        self._predictors: dict[str, ClassPredictor] = {}
+
+    def add(self, prefix: str, network: nn.Module) -> None:
+        assert isinstance(network, Classifier)
+        self.networks[prefix] = network
+        self._predictors[prefix] = ClassPredictor(
+            network,
+            self.description.classes,
+            self.config.inference,
+            self.config.decoding,
+            normalization=self.description.normalization,
+            device=self.device,
+            precision=self.config.precision,
+        )
+
+    @property
+    def validates(self) -> bool:
+        return self.validation is not None
+
+    @property
+    def data_name(self) -> str:
+        return self.validation.name if self.validation is not None else "nothing"
+
+    def validate(self, prefix: str, stop: StopRequest) -> dict[str, float]:
+        scored = self._classify(prefix, stop)
+        tells = np.count_nonzero(scored.per_class_images) > 1  # of one class, whatever says it always is best
+        return {self.metric.key: scored.top1 if tells else math.nan, "top5": scored.top5}
+
+    def final(self) -> Classification:
+        return self._classify("", None)
+
+    def _classify(self, prefix: str, stop: StopRequest | None) -> Classification:
+        assert self.validation is not None
+        predictor = self._predictors[prefix]
+
+        def predict_or_stop(samples: Sequence[Sample]) -> Tensor:
+            if stop is not None:
+                stop.check()
+            return predictor.predict([sample.image for sample in samples])
+
+        return classify(
+            self.validation,
+            predict_or_stop,
+            protocol=predictor.protocol,
+            config=self.config.eval if stop is None else self.config.eval.model_copy(update={"examples": 0}),
+            workers=self.config.workers,
+            processes=self.processes,
+        )
+
+    def pictures(self) -> npt.NDArray[np.uint8] | None:
+        """None: what is to be seen of a class is in the report."""
+        return None
+
+    def describe(self, iteration: int, score: float | None) -> CheckpointInfo:
+        known = score is not None and math.isfinite(score)
+        scores = {self.metric.key: score} if known else {}
+        return self.description.model_copy(update={"iteration": iteration, "scores": scores})
