@@ -320,7 +320,7 @@ ZOO = {
         "top-1 79.06 on ImageNet at 299 px",
         TIMM_RESULTS,
     ),
-    "xception.keras": ZooEntry(
+    "xception_keras": ZooEntry(
         "encoder",
         "xception",
         "ImageNet, Keras's, by the paper's author; needs h5py: pip install 'segapp[keras]'",

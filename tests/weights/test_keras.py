@@ -213,6 +213,6 @@ def test_keras_padding_is_for_a_classifier() -> None:
 def test_that_h5py_is_missing_is_told_before_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGAPP_CACHE", str(tmp_path))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"xception\.keras: .*pip install 'segapp\[keras\]'"):
-        find_encoder("xception.keras", XceptionConfig(name="xception"))
+    with pytest.raises(UserError, match=r"xception_keras: .*pip install 'segapp\[keras\]'"):
+        find_encoder("xception_keras", XceptionConfig(name="xception"))
     assert not [*tmp_path.rglob("*.h5")]
