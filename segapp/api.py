@@ -41,8 +41,8 @@ def load(
         checkpoint: a name of the model zoo, a file, exported ones too, a run's folder, or "latest".
         device: "auto" is the first of cuda, mps, cpu that is there.
         precision: "auto" is bfloat16 on GPUs that have it, else float32.
-        runtime: "torch", "onnxruntime" or "openvino"; "auto" is one that reads an exported file, else on a CPU in
-            float32 the fastest that is installed, else PyTorch. What it converts is kept in the cache.
+        runtime: "torch", "onnxruntime" or "openvino"; "auto" is one that reads an exported file; else, on a CPU in
+            float32, one for which the checkpoint was converted before and kept in the cache; else PyTorch.
         output_stride: 8, 16 or 32; None for the one trained at.
         canvas: side in pixels, k * output_stride + 1, to which images are padded; "trained" is the one on which the
             checkpoint was validated, None takes each image as it is.

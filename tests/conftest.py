@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from segapp.data.formats.shapes import SHAPES_CLASSES, make_shapes
-from segapp.inference import runtimes
 from segapp.models.encoders.interface import INCEPTION
 from segapp.weights.checkpoint import CheckpointInfo, save_checkpoint
 from tests.networks import randomise, small
@@ -22,8 +21,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(autouse=True)
 def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs and caches of a test are its own; `runtime=auto` is PyTorch, for to convert a network takes seconds."""
-    monkeypatch.setattr(runtimes, "FASTEST", ())
+    """Runs and caches of a test are its own."""
     monkeypatch.setenv("SEGAPP_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("SEGAPP_CACHE", str(tmp_path / "cache"))
 

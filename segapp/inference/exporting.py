@@ -68,9 +68,7 @@ def converted(path: Path, runtime: RuntimeName, output_stride: int | None) -> Pa
         UserError: no checkpoint, or a library is missing.
         ExportError: the network has no counterpart in the format, or the cache cannot be written to.
     """
-    suffix = SUFFIXES["onnx" if runtime == "onnxruntime" else "openvino"]
-    stride = "" if output_stride is None else f"_output_stride_{output_stride}"
-    target = cache_folder() / f"exported-{CONVERTER}" / f"{digest(path)}{stride}{suffix}"
+    target = _kept_at(path, runtime, output_stride)
     if _is_sound(target):
         return target
     try:
@@ -84,6 +82,17 @@ def converted(path: Path, runtime: RuntimeName, output_stride: int | None) -> Pa
             f"{target}: cannot be written ({error.strerror}); SEGAPP_CACHE=DIR names another cache folder"
         ) from None
     return target
+
+
+def is_converted(path: Path, runtime: RuntimeName, output_stride: int | None) -> bool:
+    """Whether `converted` finds a sound file in the cache."""
+    return _is_sound(_kept_at(path, runtime, output_stride))
+
+
+def _kept_at(path: Path, runtime: RuntimeName, output_stride: int | None) -> Path:
+    suffix = SUFFIXES["onnx" if runtime == "onnxruntime" else "openvino"]
+    stride = "" if output_stride is None else f"_output_stride_{output_stride}"
+    return cache_folder() / f"exported-{CONVERTER}" / f"{digest(path)}{stride}{suffix}"
 
 
 def _is_sound(path: Path) -> bool:

@@ -1,6 +1,5 @@
 """From a checkpoint's file to what labels images."""
 
-import logging
 from pathlib import Path
 from typing import Literal
 
@@ -11,13 +10,13 @@ from segapp.base.devices import DeviceName, Precision, pick_device
 from segapp.base.errors import UserError
 from segapp.base.images import Decoding, JpegDecoder, WhiteLevel
 from segapp.inference.classify import ClassPredictor
-from segapp.inference.exporting import converted
+from segapp.inference.exporting import converted, is_converted
 from segapp.inference.options import InferenceConfig, Resized, Sliding, Whole, check_whole
 from segapp.inference.predictor import Predictor
 from segapp.inference.runtimes import (
     RuntimeName,
     exported_runtime,
-    runtime_of_checkpoint,
+    faster_ones,
     runtime_of_exported,
     spec_of,
 )
@@ -26,9 +25,6 @@ from segapp.runtimes.pytorch import PyTorchRuntime
 from segapp.weights.checkpoint import CheckpointInfo, load_classifier, load_model
 from segapp.weights.exported.description import is_exported, read_exported
 from segapp.weights.exported.program import load_program
-from segapp.weights.exported.write import ExportError
-
-log = logging.getLogger(__name__)
 
 CENTER = 0.875
 """The share of either side that is shown to a classifier of which nobody knows on what it was validated
@@ -78,7 +74,13 @@ def open_runtime(
             missing.
     """
     where, exported = pick_device(device), is_exported(path)
-    chosen = runtime_of_exported(runtime, path) if exported else runtime_of_checkpoint(runtime, where, precision)
+    if exported:
+        chosen = runtime_of_exported(runtime, path)
+    elif runtime == "auto":  # a conversion takes longer than most pictures: it is made when one asks for it
+        able = faster_ones(where, precision)
+        chosen = next((each for each in able if is_converted(path, each, output_stride)), "torch")
+    else:
+        chosen = runtime
     if chosen == "torch":
         return _by_torch(path, output_stride, where, precision)
     if device not in ("auto", "cpu"):
@@ -87,15 +89,7 @@ def open_runtime(
         )
     if precision == "float16" or (precision == "bfloat16" and chosen == "onnxruntime"):
         raise UserError(f"precision={precision}: not by {chosen}, which takes precision=auto; or runtime=torch")
-    made = path
-    if not exported:
-        try:
-            made = converted(path, chosen, output_stride)
-        except ExportError as error:
-            if runtime != "auto":
-                raise
-            log.warning("PyTorch computes (runtime=torch), for %s cannot: %s", chosen, error)
-            return _by_torch(path, output_stride, where, precision)
+    made = path if exported else converted(path, chosen, output_stride)
     info, options = read_exported(made)
     if output_stride not in (None, spec_of(info, options).output_stride):
         raise UserError(f"{path}: not of output_stride={output_stride}; another one is exported anew")

@@ -31,13 +31,11 @@ RUN_BY: dict[str, tuple[RuntimeName, ...]] = {
 """Endings of exported files, and what runs them."""
 
 
-def runtime_of_checkpoint(name: RuntimeName, device: torch.device, precision: Precision) -> RuntimeName:
-    """Which one computes a checkpoint of ours; auto: PyTorch but on a CPU in float32."""
-    if name != "auto":
-        return name
+def faster_ones(device: torch.device, precision: Precision) -> list[RuntimeName]:
+    """Those that are installed and faster than PyTorch, the fastest first: on a CPU in float32."""
     if device.type != "cpu" or precision not in ("auto", "float32"):
-        return "torch"
-    return next((each for each in FASTEST if is_installed(each, "export")), "torch")
+        return []
+    return [each for each in FASTEST if is_installed(each)]
 
 
 def runtime_of_exported(name: RuntimeName, path: Path) -> RuntimeName:

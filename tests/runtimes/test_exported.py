@@ -16,7 +16,7 @@ import torch
 import segapp
 from segapp.base import extras
 from segapp.base.errors import UserError
-from segapp.inference import exporting, runtimes
+from segapp.inference import exporting
 from segapp.inference.agreement import agreement, noise, shown
 from segapp.inference.exporting import export
 from segapp.inference.open import open_runtime
@@ -151,13 +151,16 @@ def test_int8_of_onnx(folder: Path, tmp_path: Path) -> None:
     assert found.changed < 0.2
 
 
-def test_auto_converts_once_and_keeps_it(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(runtimes, "FASTEST", ("onnxruntime",))
+def test_auto_takes_what_was_converted_and_kept(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = folder / "net.safetensors"
-    torchs = segapp.load(path, device="cpu", runtime="torch", output_stride=8)
+    torchs = segapp.load(path, device="cpu", output_stride=8)
+    assert torchs.protocol.endswith("output stride 8, float32"), "nothing is converted unasked"
+    segapp.load(path, device="cpu", output_stride=8, runtime="onnxruntime")
     predictor = segapp.load(path, device="cpu", output_stride=8)
     assert predictor.protocol.endswith("output stride 8, float32 by ONNX Runtime")
     assert agreement(torchs.runtime, predictor.runtime, noise(49, 3), None).difference < 1e-4
+    assert segapp.load(path, device="cpu").protocol.endswith("output stride 16, float32"), "another stride is another"
+    assert opened(path, output_stride=8, precision="bfloat16").description.endswith("bfloat16")
     (kept,) = (tmp_path / "cache").rglob("*.onnx")
     whole = kept.read_bytes()
     made: list[Path] = []
@@ -167,28 +170,22 @@ def test_auto_converts_once_and_keeps_it(folder: Path, monkeypatch: pytest.Monke
         path.write_bytes(whole)
 
     monkeypatch.setattr(exporting, "export", again)
-    segapp.load(path, device="cpu", output_stride=8)
-    assert made == []
     kept.write_bytes(whole[:999])  # a disk that was full
-    segapp.load(path, device="cpu", output_stride=8)
+    assert segapp.load(path, device="cpu", output_stride=8).protocol.endswith("float32")
+    assert made == []
+    segapp.load(path, device="cpu", output_stride=8, runtime="onnxruntime")
     assert made == [kept]
 
 
-def test_auto_is_pytorch_where_nothing_else_can(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(runtimes, "FASTEST", ("onnxruntime", "openvino"))
+def test_what_cannot_be_converted_or_run_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = folder / "net.safetensors"
 
     def fails(*_: object) -> None:
         raise ExportError("no counterpart")
 
     monkeypatch.setattr(exporting, "export", fails)
-    assert opened(path).description == "output stride 16, float32"
-    assert "PyTorch computes (runtime=torch), for onnxruntime cannot: no counterpart" in caplog.text
     with pytest.raises(UserError, match="no counterpart"):
         opened(path, runtime="onnxruntime")
-    assert opened(path, precision="bfloat16").description.endswith("bfloat16")
     monkeypatch.setattr(extras, "EXTRAS", dict.fromkeys(extras.EXTRAS, ("no_such_module",)))
     assert opened(path).description == "output stride 16, float32"
     for runtime in ("onnxruntime", "openvino"):
