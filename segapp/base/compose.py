@@ -95,8 +95,8 @@ def _unfit(composed: DictConfig, overrides: Sequence[str]) -> list[str]:
     such key: the width of an encoder, say. Returns the keys."""
     typed = {each.lstrip("+~").partition("=")[0] for each in overrides}
     unfit = []
-    for choice in _choices(overrides):
-        group, _, name = choice.lstrip("+").partition("=")
+    chosen = dict(choice.lstrip("+").split("=", 1) for choice in _choices(overrides))  # of a group, the last one
+    for group, name in chosen.items():
         file = CONF / group / f"{name}.yaml"
         known = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
         place = OmegaConf.select(composed, group.replace("/", "."))

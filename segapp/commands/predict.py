@@ -30,6 +30,7 @@ from segapp.models.classifier import ClassifierConfig
 from segapp.reports.results import print_results, write_results
 from segapp.runs.layout import CLASSES, CONFIG, REPORT
 from segapp.weights.checkpoint import read_info
+from segapp.weights.exported.description import is_exported
 from segapp.weights.find import find_checkpoint
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def main(arguments: list[str]) -> int:
     if config.labels is not None and not config.labels.is_dir():
         raise UserError(f"labels={config.labels}: no such folder")
     path = find_checkpoint(config.checkpoint, offline=config.offline)
-    if isinstance(read_info(path).network, ClassifierConfig):
+    if not is_exported(path) and isinstance(read_info(path).network, ClassifierConfig):
         return name_classes(images, config, path)
     predictor, info = config.open(path)
     labels = None if config.labels is None else LabelFolder(config.labels, predictor.classes)

@@ -32,7 +32,9 @@ def test_short_memory_names_keys_that_the_tool_has(tool: str, capsys: pytest.Cap
         assert command.LESS_MEMORY in capsys.readouterr().err
     known = set()
     for config in getattr(command, "CONFIGS", (tool,)):
-        known |= {key for each in flat(compose_config(config, [])) for key in (each, each.partition(".")[0])}
+        group, _, choice = config.rpartition("/")  # a task is a choice of training's config
+        composed = compose_config("train", [f"{group}={choice}"]) if group else compose_config(config, [])
+        known |= {key for each in flat(composed) for key in (each, each.partition(".")[0])}
     keys = r"\beval\.[a-z_]+|\b[a-z]+(?:_[a-z]+)+\b|\binference\b|\baccumulate\b|\bsize\b"
     named = re.findall(keys, command.LESS_MEMORY)
     assert named
