@@ -221,9 +221,8 @@ def is_dim(path: Path, white_level: int = WHITE) -> bool:
     Raises:
         UserError: it cannot be read.
     """
-    if not read_header(path, 2 * MAX_PIXELS).is_deep:
-        return False
-    deep = deep_pixels(path, 2 * MAX_PIXELS)
+    with open_picture(path, 2 * MAX_PIXELS) as image:
+        deep = _deep_pixels(path, image) if _is_deep(image) else None
     return deep is not None and bool(deep.max(initial=0) < DIM * white_level)
 
 
