@@ -41,10 +41,16 @@ def open_predictor(
     runtime: RuntimeName,
     jpeg_decoder: JpegDecoder | Literal["trained"],
     white_level: WhiteLevel | Literal["trained"],
+    as_validated: bool = False,
 ) -> tuple[Predictor, CheckpointInfo]:
     """The predictor of one file, and what the file says of itself; "trained": what it was trained with."""
     computes, info = open_runtime(
-        path, output_stride=output_stride, device=device, precision=precision, runtime=runtime
+        path,
+        output_stride=output_stride,
+        device=device,
+        precision=precision,
+        runtime=runtime,
+        as_validated=as_validated,
     )
     decoding = decoding_of(info, jpeg_decoder, white_level)
     return Predictor(computes, inference.resolved(info.canvas), decoding), info
@@ -62,12 +68,20 @@ def decoding_of(
 
 
 def open_runtime(
-    path: Path, *, output_stride: int | None, device: DeviceName, precision: Precision, runtime: RuntimeName
+    path: Path,
+    *,
+    output_stride: int | None,
+    device: DeviceName,
+    precision: Precision,
+    runtime: RuntimeName,
+    as_validated: bool = False,
 ) -> tuple[Runtime, CheckpointInfo]:
     """What computes a checkpoint, and what the file says of itself.
 
     Args:
         path: a checkpoint of ours, or an exported file.
+        as_validated: PyTorch computes one that a training has validated as the training did, to the bit. Else BN is
+            folded.
 
     Raises:
         UserError: the file cannot be used, or not with this runtime, device, precision or output stride; a library is
@@ -82,7 +96,7 @@ def open_runtime(
     else:
         chosen = runtime
     if chosen == "torch":
-        return _by_torch(path, output_stride, where, precision)
+        return _by_torch(path, output_stride, where, precision, as_validated)
     if device not in ("auto", "cpu"):
         raise UserError(
             f"device={device}: {chosen} computes on the CPU here; take device=cpu, or a checkpoint by torch"
@@ -99,7 +113,7 @@ def open_runtime(
 
 
 def _by_torch(
-    path: Path, output_stride: int | None, device: torch.device, precision: Precision
+    path: Path, output_stride: int | None, device: torch.device, precision: Precision, as_validated: bool
 ) -> tuple[Runtime, CheckpointInfo]:
     model, info = (load_program if is_exported(path) else load_model)(path, output_stride)
     runtime = PyTorchRuntime(
@@ -109,6 +123,7 @@ def _by_torch(
         normalization=info.normalization,
         device=device,
         precision=precision,
+        fold=not (as_validated and info.scores),
     )
     return runtime, info
 
@@ -124,7 +139,7 @@ class PredictorOptions(Config):
     jpeg_decoder: JpegDecoder | Literal["trained"]
     white_level: WhiteLevel | Literal["trained"]
 
-    def open(self, path: Path) -> tuple[Predictor, CheckpointInfo]:
+    def open(self, path: Path, *, as_validated: bool = False) -> tuple[Predictor, CheckpointInfo]:
         """As `open_predictor`.
 
         Raises:
@@ -143,6 +158,7 @@ class PredictorOptions(Config):
             runtime=self.runtime,
             jpeg_decoder=self.jpeg_decoder,
             white_level=self.white_level,
+            as_validated=as_validated,
         )
 
     def open_classifier(self, path: Path) -> tuple[ClassPredictor, CheckpointInfo]:
