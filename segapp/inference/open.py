@@ -10,7 +10,7 @@ from segapp.base.devices import DeviceName, Precision, pick_device
 from segapp.base.errors import UserError
 from segapp.base.images import Decoding, JpegDecoder, WhiteLevel
 from segapp.inference.classify import ClassPredictor
-from segapp.inference.exporting import converted, is_converted
+from segapp.inference.exporting import converted, first_converted
 from segapp.inference.options import InferenceConfig, Resized, Sliding, Whole, check_whole
 from segapp.inference.predictor import Predictor
 from segapp.inference.runtimes import (
@@ -87,12 +87,12 @@ def open_runtime(
         UserError: the file cannot be used, or not with this runtime, device, precision or output stride; a library is
             missing.
     """
-    where, exported = pick_device(device), is_exported(path)
-    if exported:
+    where, made = pick_device(device), path if is_exported(path) else None
+    if made:
         chosen = runtime_of_exported(runtime, path)
     elif runtime == "auto":  # a conversion takes longer than most pictures: it is made when one asks for it
-        able = faster_ones(where, precision)
-        chosen = next((each for each in able if is_converted(path, each, output_stride)), "torch")
+        kept = first_converted(path, faster_ones(where, precision), output_stride)
+        chosen, made = kept or ("torch", None)
     else:
         chosen = runtime
     if chosen == "torch":
@@ -103,7 +103,7 @@ def open_runtime(
         )
     if precision == "float16" or (precision == "bfloat16" and chosen == "onnxruntime"):
         raise UserError(f"precision={precision}: not by {chosen}, which takes precision=auto; or runtime=torch")
-    made = path if exported else converted(path, chosen, output_stride)
+    made = made or converted(path, chosen, output_stride)
     info, options = read_exported(made)
     if output_stride not in (None, spec_of(info, options).output_stride):
         raise UserError(f"{path}: not of output_stride={output_stride}; another one is exported anew")

@@ -36,7 +36,6 @@ class PyTorchRuntime:
         self.model: nn.Module = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = device
         self.precision = precision
-        self.folded = fold
         self.spec = RuntimeSpec(
             classes,
             background,
@@ -48,8 +47,7 @@ class PyTorchRuntime:
     @property
     def description(self) -> str:
         dtype = str(compute_dtype(self.device, self.precision)).removeprefix("torch.")
-        folded = ", BN folded" if self.folded else ""
-        return f"output stride {self.spec.output_stride}, {dtype}{folded}"
+        return f"output stride {self.spec.output_stride}, {dtype}"
 
     def __call__(self, images: Tensor) -> Tensor:
         was_training = self.model.training
