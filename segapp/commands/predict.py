@@ -1,6 +1,7 @@
 """Segments images, or names their classes if the checkpoint is a classifier: files, folders or globs, then key=value.
 
 python tools/predict.py img.jpg                                     the published VOC weights, downloaded once
+python tools/predict.py img.jpg checkpoint=embedded                 the small network that comes with the program
 python tools/predict.py photos/ more/*.png checkpoint=runs/train/RUN output=DIR
 python tools/predict.py img.jpg checkpoint=latest                   what was trained here last
 python tools/predict.py img.jpg save=[mask,overlay,probabilities,json]
@@ -31,7 +32,7 @@ from segapp.reports.results import print_results, write_results
 from segapp.runs.layout import CLASSES, CONFIG, REPORT
 from segapp.weights.checkpoint import read_info
 from segapp.weights.exported.description import is_exported
-from segapp.weights.find import find_checkpoint
+from segapp.weights.find import find_any
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def main(arguments: list[str]) -> int:
     check_unused(config.output, resumable=False)
     if config.labels is not None and not config.labels.is_dir():
         raise UserError(f"labels={config.labels}: no such folder")
-    path = find_checkpoint(config.checkpoint, offline=config.offline)
+    path = find_any(config.checkpoint, offline=config.offline)
     if not is_exported(path) and isinstance(read_info(path).network, ClassifierConfig):
         return name_classes(images, config, path)
     predictor, info = config.open(path)
