@@ -42,7 +42,7 @@ def make_clip(
     mirrored: bool = False,
     options: dict[str, str] | None = None,
 ) -> Path:
-    """Writes `picture`s; ffv1 keeps them as they are.
+    """Writes `picture`s; ffv1 and png keep them as they are.
 
     Args:
         times: of the pictures, in milliseconds.
@@ -53,7 +53,7 @@ def make_clip(
     with av.open(str(path), "w", options=options or {}) as container:
         stream: Any = container.add_stream(codec, rate=10)
         stream.height, stream.width = size
-        stream.pix_fmt = "bgr0" if codec == "ffv1" else "yuv420p"
+        stream.pix_fmt = {"ffv1": "bgr0", "png": "rgb24"}.get(codec, "yuv420p")
         stream.codec_context.time_base = MILLISECONDS
         if turned or mirrored:
             stream.set_display_rotation(turned, hflip=mirrored)
@@ -80,3 +80,14 @@ def decoded(path: Path, format: str = "rgb24") -> Decoded:
     with av.open(str(path)) as container:
         sound = sum(packet.size > 0 for packet in container.demux(container.streams.audio))
     return Decoded(pictures, times, sound)
+
+
+def spoil(path: Path, number: int) -> None:
+    """Overwrites what one of a clip's packets of pictures holds."""
+    with av.open(str(path)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    at, size = packets[number]
+    data = bytearray(path.read_bytes())
+    assert at is not None
+    data[at + 16 : at + size] = bytes(size - 16)
+    path.write_bytes(data)

@@ -19,6 +19,8 @@ Array = npt.NDArray[np.uint8]
 
 SOUND_OF_MP4 = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"})
 """What players take in an MP4."""
+REPRODUCIBLE = {"fflags": "+bitexact"}
+"""No random numbers in the file: what is written again is the same."""
 BT709, LIMITED, FULL = 1, 1, 2
 """Colours in ITU-T H.273's numbers, and FFmpeg's ranges of values."""
 
@@ -117,7 +119,7 @@ def video_writer(
 
     with atomic_write(path) as temporary:
         try:
-            with av.open(f"file:{temporary}", "w") as container:
+            with av.open(f"file:{temporary}", "w", options=REPRODUCIBLE) as container:
                 writer = VideoWriter(container, coding, size, rate, time_base, sound)
                 yield writer
                 writer.finish()

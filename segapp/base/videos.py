@@ -1,5 +1,6 @@
 """Reads videos: files and network streams through PyAV, cameras through OpenCV."""
 
+import posixpath
 import re
 import time
 from collections.abc import Iterator
@@ -92,7 +93,7 @@ def is_stream(name: str) -> bool:
 
 def is_video_file(name: str) -> bool:
     """By its suffix."""
-    return f".{name.rpartition('.')[2].lower()}" in VIDEO_SUFFIXES
+    return posixpath.splitext(name)[1].lower() in VIDEO_SUFFIXES
 
 
 def open_video(name: str, cut: Cut, max_pixels: int) -> VideoSource:

@@ -12,7 +12,7 @@ from segapp.base.config import as_typed
 from segapp.base.errors import UserError, number_of
 from segapp.base.images import IMAGE_SUFFIXES
 from segapp.base.paths import runs_folder
-from segapp.base.videos import is_stream, is_video_file
+from segapp.base.videos import VIDEO_SUFFIXES, is_stream, is_video_file
 from segapp.data.packed_strings import PackedPaths, PackedStrings
 from segapp.data.pairs import COMPANIONS, is_picture, names_below, read_lines
 from segapp.runs.layout import METRICS, is_training_run
@@ -96,7 +96,7 @@ def find_inputs(arguments: Sequence[str]) -> Inputs:
             if not files:
                 raise UserError(f"{argument}: no such file or folder")
         if not files:
-            videos = [kind for kind in unread if is_video_file(kind)]
+            videos = [kind for kind in unread if kind in VIDEO_SUFFIXES]
             named = f"; its videos are named themselves, as in {path}/*{videos[0]}" if videos else ""
             raise UserError(f"{argument}: no images in this folder ({', '.join(sorted(IMAGE_SUFFIXES))}){named}")
         found.update(dict.fromkeys(files))
@@ -118,7 +118,7 @@ def _tell_of_unread(unread: Counter[str]) -> None:
         log.warning(
             "%s not read: the ending is that of no picture (%s)", number_of(sum(others.values()), "file"), told
         )
-        if any(map(is_video_file, others)):
+        if others.keys() & VIDEO_SUFFIXES:
             log.warning("videos are named themselves, as in folder/*.mp4")
 
 
