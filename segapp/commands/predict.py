@@ -24,6 +24,7 @@ from segapp.base.config import UserPath, Words, save_config
 from segapp.base.devices import pick_device
 from segapp.base.distributed import Processes, processes
 from segapp.base.errors import UserError
+from segapp.base.files import remove_leftovers
 from segapp.base.images import MAX_PIXELS
 from segapp.cli import PARTIAL, output_folder
 from segapp.commands.inputs import Inputs, find_inputs, sorted_out, split_arguments
@@ -43,6 +44,7 @@ from segapp.inference.summary import (
     starts,
     write_summary,
 )
+from segapp.inference.video import FRAMES
 from segapp.models.classifier import ClassifierConfig
 from segapp.reports.results import print_results, write_results
 from segapp.runs.layout import CLASSES, CONFIG, REPORT, is_prediction
@@ -115,6 +117,9 @@ def main(arguments: list[str]) -> int:
                 save_config(output / CONFIG, config)
                 if config.resume is None or not is_prediction(output):
                     begin_progress(output, inputs.names)
+                else:
+                    for part in (*FOLDERS.values(), FRAMES):
+                        remove_leftovers(output / part)
             job.barrier()
             problems = []
             if inputs.images:
