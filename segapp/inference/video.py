@@ -101,36 +101,43 @@ def label_video(
             raise UserError(f"{name}: none of its frames can be decoded{f' ({source.ended})' if source.ended else ''}")
         writers = _Writers(source, predictor, folder, name, kinds, first, mask_files, files, result.files)
         with (
-            ThreadPoolExecutor(1) as storing,
             ThreadPoolExecutor(1) as drawing,
+            ThreadPoolExecutor(1) as storing,
             progress_bar(source.total, name, "frame") as progress,
         ):
-            writing: deque[Future[None]] = deque()
+
+            def take(item: "Frame | Packet[Any]", labels: Array | None) -> Future[None]:
+                """In a thread, which Ctrl-C does not reach: a frame is in all files, or in none."""
+                if not isinstance(item, Frame):
+                    return drawing.submit(writers.copy, item)
+                assert labels is not None
+                seconds = start + float(item.pts * source.time_base)
+                writers.table.writerow([item.number, f"{seconds:.6f}", *shares(pixels_of(labels), len(classes))])
+                writers.store(item, labels)
+                result.frames += 1
+                return drawing.submit(writers.draw, item, labels)
+
+            writing: deque[Future[Future[None]]] = deque()
             try:
                 for item in chain(earlier, [first], items):
-                    if not isinstance(item, Frame):
-                        writing.append(drawing.submit(writers.copy, item))
-                        continue
-                    prediction = predictor.predict([item.image], probabilities=smoother is not None)[0]
-                    labels = prediction.labels
-                    if smoother is not None and prediction.probabilities is not None:
-                        seconds = float(item.pts * source.time_base)
-                        labels = smoother(torch.from_numpy(prediction.probabilities).to(predictor.device), seconds)
-                    indices = labels.cpu().numpy()
-                    seconds = start + float(item.pts * source.time_base)
-                    writers.table.writerow([item.number, f"{seconds:.6f}", *shares(pixels_of(indices), len(classes))])
-                    writing.append(storing.submit(writers.store, item, indices))
-                    writing.append(drawing.submit(writers.draw, item, indices))
-                    result.frames += 1
-                    progress.update()
-                    while sum(not each.done() for each in writing) > 2 * AHEAD or (writing and writing[0].done()):
-                        writing.popleft().result()
+                    labels = None
+                    if isinstance(item, Frame):
+                        prediction = predictor.predict([item.image], probabilities=smoother is not None)[0]
+                        tensor = prediction.labels
+                        if smoother is not None and prediction.probabilities is not None:
+                            seconds = float(item.pts * source.time_base)
+                            tensor = smoother(torch.from_numpy(prediction.probabilities).to(tensor.device), seconds)
+                        labels = tensor.cpu().numpy()
+                        progress.update()
+                    writing.append(storing.submit(take, item, labels))
+                    while len(writing) > AHEAD:
+                        writing.popleft().result().result()
             except (KeyboardInterrupt, Stopped) as stopped:
-                if not result.frames:
-                    raise
                 result.stopped = stopped
             for each in writing:
-                each.result()
+                each.result().result()
+        if result.stopped is not None and not result.frames:
+            raise result.stopped
     return result
 
 
