@@ -40,6 +40,7 @@ def make_clip(
     sound: str | None = None,
     turned: int = 0,
     mirrored: bool = False,
+    aspect: Fraction | None = None,
     options: dict[str, str] | None = None,
 ) -> Path:
     """Writes `picture`s; ffv1 and png keep them as they are.
@@ -48,6 +49,7 @@ def make_clip(
         times: of the pictures, in milliseconds.
         sound: the codec of as much silence as there are seconds, at least one.
         turned: degrees counter-clockwise by which it is to be shown.
+        aspect: a pixel's width to its height.
         options: of the container.
     """
     with av.open(str(path), "w", options=options or {}) as container:
@@ -55,6 +57,8 @@ def make_clip(
         stream.height, stream.width = size
         stream.pix_fmt = {"ffv1": "bgr0", "png": "rgb24"}.get(codec, "yuv420p")
         stream.codec_context.time_base = MILLISECONDS
+        if aspect is not None:
+            stream.codec_context.sample_aspect_ratio = aspect
         if turned or mirrored:
             stream.set_display_rotation(turned, hflip=mirrored)
         if sound is not None:

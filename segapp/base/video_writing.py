@@ -1,5 +1,6 @@
 """Writes videos through PyAV: whole or not at all, and playable wherever they end."""
 
+import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -46,6 +47,7 @@ class VideoWriter:
         container: PyAV's, open for writing.
         coding: of pictures.
         size: height and width of the pictures.
+        aspect: a pixel's width to its height.
         rate: frames a second, about; each has its own time.
         time_base: of the times.
         sound: PyAV's streams of the source, whose packets are copied as they are.
@@ -56,6 +58,7 @@ class VideoWriter:
         container: Any,
         coding: Coding,
         size: tuple[int, int],
+        aspect: Fraction,
         rate: Fraction,
         time_base: Fraction,
         sound: Sequence[Any],
@@ -69,6 +72,7 @@ class VideoWriter:
         self._stream.pix_fmt = coding.format
         context = self._stream.codec_context
         context.time_base = time_base
+        context.sample_aspect_ratio = aspect
         context.color_range = FULL if coding.format == "gray" else LIMITED
         if coding.format != "gray":
             context.colorspace = context.color_primaries = context.color_trc = BT709
@@ -108,6 +112,7 @@ def video_writer(
     path: Path,
     coding: Coding,
     size: tuple[int, int],
+    aspect: Fraction,
     rate: Fraction,
     time_base: Fraction,
     sound: Sequence[Any] = (),
@@ -120,8 +125,10 @@ def video_writer(
     with atomic_write(path) as temporary:
         try:
             with av.open(f"file:{temporary}", "w", options=REPRODUCIBLE) as container:
-                writer = VideoWriter(container, coding, size, rate, time_base, sound)
+                writer = VideoWriter(container, coding, size, aspect, rate, time_base, sound)
                 yield writer
                 writer.finish()
-        except (av.error.ArgumentError, av.error.ExternalError, av.codec.codec.UnknownCodecError) as error:
+        except (av.FFmpegError, av.codec.codec.UnknownCodecError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                raise  # it would for every file
             raise UserError(f"{path.name} cannot be written in {coding.codec} ({error})") from None

@@ -56,6 +56,7 @@ class VideoSource(Protocol):
     Attributes:
         live: it does not wait for whoever reads it.
         rate: frames a second, about.
+        aspect: a pixel's width to its height, as frames are given; known with the first one.
         total: how many frames there will be, about; None: nobody knows.
         sound: PyAV's streams of it.
         broken: frames that could not be decoded, so far.
@@ -65,6 +66,7 @@ class VideoSource(Protocol):
     live: bool
     time_base: Fraction
     rate: Fraction
+    aspect: Fraction
     total: int | None
     sound: list[Any]
     broken: int
@@ -158,6 +160,7 @@ class VideoFile:
         self.sound = [each for each in self._container.streams.audio if each.codec_context is not None]
         self.time_base = stream.time_base or MICROSECONDS
         self.rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        self.aspect = stream.sample_aspect_ratio or Fraction(1)
         self.broken, self.ended = 0, ""
         begin = self._container.start_time
         self._begin: Fraction | None = None
@@ -260,12 +263,16 @@ class VideoFile:
         """Upright, of the first frame's size."""
         import av
 
+        matrix = _matrix(frame)
         try:
-            image = upright(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8), _matrix(frame))
+            image = upright(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8), matrix)
         except (av.FFmpegError, ValueError):
             self.broken += 1
             return None
-        self._size = self._size or image.shape[:2]
+        if self._size is None:
+            self._size = image.shape[0], image.shape[1]
+            if matrix is not None and abs(matrix[1]) > abs(matrix[0]):  # its sides are exchanged
+                self.aspect = 1 / self.aspect
         if image.shape[:2] != self._size:
             image = cv2.resize(image, self._size[::-1], interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
         return image
@@ -283,6 +290,7 @@ class Camera:
 
     live = True
     time_base = MICROSECONDS
+    aspect = Fraction(1)
 
     def __init__(self, name: str, cut: Cut, max_pixels: int) -> None:
         number = name.removeprefix(CAMERA)

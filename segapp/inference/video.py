@@ -98,7 +98,8 @@ def label_video(
                 break
             earlier.append(item)
         if first is None:
-            raise UserError(f"{name}: none of its frames can be decoded{f' ({source.ended})' if source.ended else ''}")
+            why = f" ({source.ended})" if source.ended else f", or none from start={start:g} on" if start else ""
+            raise UserError(f"{name}: none of its frames can be decoded{why}")
         writers = _Writers(source, predictor, folder, name, kinds, first, mask_files, files, result.files)
         with (
             ThreadPoolExecutor(1) as drawing,
@@ -226,7 +227,7 @@ class _Writers:
             written.append(path)
             return path
 
-        rate, base = source.rate, source.time_base
+        shown = source.aspect, source.rate, source.time_base
         size = first.image.shape[0], first.image.shape[1]
         whole = size[0] + len(self._legend), size[1]
         table = files.enter_context(atomic_write(target(FRAMES, ".csv")))
@@ -238,11 +239,11 @@ class _Writers:
             self._pictures = target(FOLDERS["mask"], "")
             self._pictures.mkdir(exist_ok=True)
         elif "mask" in kinds:
-            self._masks = files.enter_context(video_writer(target(FOLDERS["mask"], ".mkv"), INDICES, size, rate, base))
+            self._masks = files.enter_context(video_writer(target(FOLDERS["mask"], ".mkv"), INDICES, size, *shown))
         if "overlay" in kinds:
             is_usual = {each.codec_context.name for each in source.sound} <= SOUND_OF_MP4
             path = target(FOLDERS["overlay"], ".mp4" if is_usual else ".mkv")
-            self._overlay = files.enter_context(video_writer(path, PICTURES, whole, rate, base, source.sound))
+            self._overlay = files.enter_context(video_writer(path, PICTURES, whole, *shown, source.sound))
 
     def store(self, frame: Frame, labels: Array) -> None:
         if self._pictures is not None:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -133,6 +134,13 @@ def test_ctrl_c_before_the_first_frame_leaves_nothing(tmp_path: Path) -> None:
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [clip]
 
 
+def test_pixels_that_are_not_square_stay_so(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", aspect=Fraction(4, 3), turned=90)
+    label(clip, tmp_path)
+    with av.open(str(tmp_path / "overlays" / "x.mp4")) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(3, 4), "its sides are exchanged"
+
+
 def test_a_failing_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
@@ -144,15 +152,15 @@ def test_a_failing_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch:
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [clip]
 
 
-def test_a_video_without_a_sound_frame_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="x: none of its frames can be decoded"):
+def test_a_video_without_a_frame_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="x: none of its frames can be decoded, or none from start=100 on"):
         label(make_clip(tmp_path / "clip.mp4"), tmp_path, Cut(start=100))
 
 
 class Made:
     """Frames of a test, without end where none are given."""
 
-    time_base, rate, broken, ended = Fraction(1, 10), Fraction(10), 0, ""
+    time_base, rate, aspect, broken, ended = Fraction(1, 10), Fraction(10), Fraction(1), 0, ""
 
     def __init__(self, images: Sequence[Any] = (), *, live: bool = False) -> None:
         self.total: int | None = None
