@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
@@ -124,6 +125,8 @@ def errors_in_one_line(name: str, overrides: list[str]) -> Iterator[None]:
         raise UserError(str(error)) from None
     except ValueError as error:  # Hydra's own, at a group set to null or to a number
         raise UserError(f"{' '.join(_choices(overrides))}: {error}") from None
+    finally:
+        GlobalHydra.instance().clear()  # for whoever uses this as a library, and Hydra, too
 
 
 def _check_hydra(hydra: DictConfig, overrides: Sequence[str]) -> None:
@@ -206,7 +209,8 @@ def _renamed(override: str) -> str:
 
 def _types(kind: type[Config]) -> Iterator[tuple[str, Any]]:
     """Every dotted key of a config class, with each type that its value may be of."""
-    for name, field in kind.model_fields.items():
+    for attribute, field in kind.model_fields.items():
+        name = field.alias or attribute
         for each in _members(field.annotation):
             if isinstance(each, type) and issubclass(each, Config):
                 yield from ((f"{name}.{inner}", kind_of_it) for inner, kind_of_it in _types(each))

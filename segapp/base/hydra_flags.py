@@ -188,6 +188,8 @@ def complete(flags: Flags, name: str, overrides: list[str]) -> None:
         raise UserError(f"--shell-completion: {error}") from None
     except KeyError:
         raise UserError("--shell-completion query=SHELL is asked by the shell itself; install=bash") from None
+    finally:
+        GlobalHydra.instance().clear()
 
 
 def config_files(group: str, flags: Flags | None = None) -> dict[str, Path]:

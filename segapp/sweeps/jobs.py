@@ -8,7 +8,7 @@ from pathlib import Path
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 
 from segapp.base.compose import typed_words
 from segapp.base.errors import UserError
@@ -63,7 +63,7 @@ def sweep_words(overrides: Sequence[str]) -> list[str]:
         try:
             parser.parse_override(each)
             words.append(each)
-        except OverrideParseException:
+        except HydraException:
             words += typed_words("", [each], TrainConfig)
     return words
 
@@ -99,9 +99,8 @@ def checked(jobs: Sequence[Job], read: ReadConfig, *, same: bool) -> list[Job]:
         except UserError as error:
             raise UserError(f"run {job.number} ({shlex.join(job.words)}): {error}") from None
         if job.folder in folders:
-            raise UserError(
-                f"runs {folders[job.folder]} and {job.number} have one folder, {job.folder}; see hydra.sweep.subdir"
-            )
+            several = f"runs {folders[job.folder]} and {job.number}"
+            raise UserError(f"{several} would have one folder, {job.folder}; see hydra.sweep.subdir")
         folders[job.folder] = job.number
         found.append(Job(job.number, job.words, job.folder, config))
     return found

@@ -94,7 +94,7 @@ def _fixed(overrides: Sequence[Override]) -> list[str]:
 
 
 def distribution(override: Override) -> "BaseDistribution":
-    """Optuna's for Hydra's syntax: interval(a, b), whole numbers if both are, tag(log, interval(a, b)), or values."""
+    """Optuna's for Hydra's syntax: interval(a, b), int(interval(a, b)), tag(log, interval(a, b)), or values."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     value = override.value()
@@ -177,6 +177,8 @@ class Search:
             if not numbers:
                 break
             jobs = self._jobs(study, numbers, read)
+            for job in jobs:  # by which the run's process finds its trial
+                study._storage.set_trial_user_attr(self._ids(study)[job.number], FOLDER, job.folder.name)
             statuses = self.launch(jobs)
             for job in jobs:
                 self._tell(study, job, statuses.get(job.number))
@@ -212,13 +214,15 @@ class Search:
             study.sampler = optuna.samplers.RandomSampler(seed=seed)
         return study
 
+    def _ids(self, study: "Study") -> list[int]:
+        """By which the storage calls the trials."""
+        return [each._trial_id for each in study.get_trials(deepcopy=False)]
+
     def _jobs(self, study: "Study", numbers: Sequence[int], read: ReadConfig) -> list[Job]:
         trials = study.get_trials(deepcopy=False)
         params = [trials[number].params for number in numbers]
         words = [[*self.fixed, *(f"{key}={value}" for key, value in each.items())] for each in params]
         jobs = [self.place(number, each) for number, each in zip(numbers, words, strict=True)]
-        for job in jobs:
-            study._storage.set_trial_user_attr(trials[job.number]._trial_id, FOLDER, job.folder.name)
         return checked(jobs, read, same=True)
 
     def _tell(self, study: "Study", job: Job, status: int | None) -> None:

@@ -67,7 +67,7 @@ def summarise(folder: Path, rows: Sequence[Row], flags: Sequence[str]) -> None:
     if rows[0].score is None:
         return
     best, iterations = rows[0].job, rows[0].run.iterations or 0
-    print(f"best  {best.folder}, {title} {rows[0].score:.4f}" + (f", {rows[0].chosen}" if rows[0].chosen else ""))
+    print(f"best  {best.folder}, {title} {rows[0].score:.4f}" + f", {rows[0].chosen}" * (len(rows) > 1))
     words = [
         *flags,
         *(word for word in best.words if not word.startswith("iterations=")),
