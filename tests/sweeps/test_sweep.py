@@ -54,7 +54,12 @@ def test_the_runs_are_hydras(words: list[str], tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(sys, "argv", argv)
     hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(task)()
     here: list[list[str]] = []
-    monkeypatch.setattr("segapp.commands.train.main", lambda overrides: here.append(overrides[:-2]) or 0)
+
+    def main(overrides: list[str]) -> int:
+        here.append(overrides[:-2])  # without output= and resume=
+        return 0
+
+    monkeypatch.setattr("segapp.commands.train.main", main)
     assert sweep("--config-dir", str(own), "-m", f"output={tmp_path / 'here'}", *words) == 1, "which made nothing"
     assert here == there
     assert len(here) in (4, 6)
