@@ -76,8 +76,8 @@ def completed(arguments: Sequence[str]) -> int:
     """`segapp --shell-completion ...`, which the shell asks with what is typed so far in COMP_LINE."""
     program, _, typed = os.environ.get("COMP_LINE", "").partition(" ")
     tool, space, rest = typed.partition(" ")
-    if "query=bash" in arguments and not space:
-        print(" ".join(each for each in TOOLS if each.startswith(tool)))
+    if not space and any(each.startswith("query=") for each in arguments):
+        print("\n".join(each for each in TOOLS if each.startswith(tool)))
         return 0
     os.environ["COMP_LINE"] = f"{program} {rest}"
     return run_tool(tool if tool in TOOLS else "train", arguments)

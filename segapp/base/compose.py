@@ -135,6 +135,8 @@ def _check_hydra(hydra: DictConfig, overrides: Sequence[str]) -> None:
     """
     if hydra.mode == RunMode.MULTIRUN:
         raise UserError("hydra.mode is MULTIRUN: add --multirun to the command, or hydra.mode=RUN for one run")
+    if hydra.callbacks:
+        raise UserError("hydra.callbacks: a config runs no code here; take them out")
     if any(each.startswith("hydra.run.dir=") for each in overrides):
         raise UserError("hydra.run.dir: the folder of a run is named by output=DIR")
 

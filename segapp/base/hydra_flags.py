@@ -43,10 +43,14 @@ class Flags:
     multirun: bool = False
 
     @property
+    def folder_words(self) -> list[str]:
+        """As typed, where the user's own configs are."""
+        return [] if self.config_dir is None else ["--config-dir", str(self.config_dir)]
+
+    @property
     def words(self) -> list[str]:
-        """As typed, of those that say where configs are."""
-        directory = [] if self.config_dir is None else ["--config-dir", str(self.config_dir)]
-        return [*directory, *([] if self.config_name is None else ["--config-name", self.config_name])]
+        """As typed, where configs are and which one is read."""
+        return [*self.folder_words, *([] if self.config_name is None else ["--config-name", self.config_name])]
 
     @property
     def folders(self) -> list[Path]:

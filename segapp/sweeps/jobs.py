@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -16,6 +16,8 @@ from segapp.runs.history import Run, read_run
 from segapp.runs.layout import REPORT
 from segapp.training.config import TrainConfig
 
+ONE_RUN = "hydra.mode=RUN"
+"""Said to each run of a sweep, which a config may ask for."""
 ReadConfig = Callable[[list[str]], TrainConfig]
 
 
@@ -26,16 +28,18 @@ class Job:
     Args:
         words: its overrides, but for those that every sweep adds.
         config: checked; None until it is.
+        chosen: what tells it from the others, as it is typed.
     """
 
     number: int
     words: tuple[str, ...]
     folder: Path
     config: TrainConfig | None = None
+    chosen: str = ""
 
     @property
     def overrides(self) -> list[str]:
-        return [*self.words, f"output={quoted(self.folder)}", "resume=auto"]
+        return [*self.words, f"output={quoted(self.folder)}", "resume=auto", ONE_RUN]
 
     @property
     def run(self) -> Run:
@@ -95,18 +99,18 @@ def checked(jobs: Sequence[Job], read: ReadConfig, *, same: bool) -> list[Job]:
     folders: dict[Path, int] = {}
     for job in jobs:
         try:
-            config = read(job.overrides if same else list(job.words))
+            config = read(job.overrides if same else [*job.words, ONE_RUN])
         except UserError as error:
             raise UserError(f"run {job.number} ({shlex.join(job.words)}): {error}") from None
         if job.folder in folders:
             several = f"runs {folders[job.folder]} and {job.number}"
             raise UserError(f"{several} would have one folder, {job.folder}; see hydra.sweep.subdir")
         folders[job.folder] = job.number
-        found.append(Job(job.number, job.words, job.folder, config))
+        found.append(replace(job, config=config))
     return found
 
 
-def chosen_words(jobs: Sequence[Job]) -> list[str]:
-    """What tells each job from the others, as it is typed."""
-    common = set(jobs[0].words).intersection(*(job.words for job in jobs)) if len(jobs) > 1 else set()
-    return [shlex.join(word for word in job.words if word not in common) for job in jobs]
+def told_apart(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs, each with the words that not all have."""
+    common = set(jobs[0].words).intersection(*(job.words for job in jobs))
+    return [replace(job, chosen=shlex.join(word for word in job.words if word not in common)) for job in jobs]

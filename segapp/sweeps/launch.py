@@ -13,22 +13,37 @@ from hydra._internal.callbacks import Callbacks
 from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-from segapp.base.errors import Stopped
+from segapp.base.errors import Stopped, UserError
 from segapp.base.hydra_flags import in_force, split_flags
 from segapp.cli import guarded
-from segapp.sweeps.jobs import Job, chosen_words, quoted
+from segapp.sweeps.jobs import ONE_RUN, Job, quoted
 from segapp.training.trainer import Watch
 
 log = logging.getLogger(__name__)
 
-QUIET = ("hydra/hydra_logging=none", "hydra/job_logging=none", "hydra.output_subdir=null", "hydra.mode=MULTIRUN")
+QUIET = (
+    "hydra.hydra_logging.root=null",
+    "hydra.job_logging.root=null",
+    "hydra.output_subdir=null",
+    "hydra.mode=MULTIRUN",
+)
 """The tools log by themselves, and keep a run's config in its folder."""
 
 MakeWatch = Callable[[Path], Watch]
 """By a run's folder."""
+
+
+def check_launcher(master: DictConfig) -> None:
+    """Raises:
+    UserError: within the launcher's own keys something else is named that Hydra would call.
+    """
+    inner = [value for key, value in master.hydra.launcher.items() if key != "_target_"]
+    if "_target_" in str(inner):
+        raise UserError("hydra.launcher: a config runs no code here; take the inner _target_ out")
 
 
 @dataclass(frozen=True)
@@ -49,32 +64,31 @@ class Launch:
         Raises:
             Stopped: a signal has broken off a run of this process.
         """
-        callbacks = Callbacks(self.master)
-        titles = {str(job.folder): chosen for job, chosen in zip(jobs, chosen_words(jobs), strict=True)}
+        titles = {str(job.folder): job.chosen for job in jobs}
         for name in ("hydra", "hydra_plugins"):  # which say the same at more length
             logging.getLogger(name).setLevel(logging.WARNING)
-        launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=HydraContext(config_loader=self.hydra.config_loader, callbacks=callbacks),
-            task_function=partial(run_job, tuple(self.flags), titles, self.make_watch),
-            config=self.master,
-        )
+        try:
+            launcher = Plugins.instance().instantiate_launcher(
+                hydra_context=HydraContext(config_loader=self.hydra.config_loader, callbacks=Callbacks()),
+                task_function=partial(run_job, tuple(self.flags), titles, self.make_watch),
+                config=self.master,
+            )
+        except HydraException as error:
+            raise UserError(f"hydra.launcher: {error}") from None
         sweep = self.master.hydra.sweep.dir
         words = [
             [
                 *job.overrides,
                 f"hydra.sweep.dir={quoted(sweep)}",
                 f"hydra.sweep.subdir={quoted(job.folder.relative_to(sweep))}",
-                "hydra.mode=RUN",
             ]
             for job in jobs
         ]
-        callbacks.on_multirun_start(config=self.master, config_name=None)
         try:
             results = launcher.launch(words, initial_job_idx=jobs[0].number)
         except Exception as error:  # of a process that was killed, which the launchers tell each in their own way
             log.warning("the launcher has ended: %s", " ".join(str(error).split()))
             return {}
-        callbacks.on_multirun_end(config=self.master, config_name=None)
         statuses = {}
         for job, each in zip(jobs, results, strict=True):
             try:
@@ -100,7 +114,7 @@ def run_job(flags: Sequence[str], titles: Mapping[str, str], make_watch: MakeWat
     log.info("run %s: %s", folder.name, titles[str(folder)])
     join_tasks()
     with in_force(split_flags(flags)[0]):
-        status = guarded(main, list(hydra.overrides.task), less_memory=command.LESS_MEMORY)
+        status = guarded(main, [*hydra.overrides.task, ONE_RUN], less_memory=command.LESS_MEMORY)
     if status > 128:
         put_back(status - 128)
         raise Stopped(status - 128)

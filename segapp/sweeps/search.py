@@ -1,6 +1,7 @@
 """A search in place of a grid: Optuna says what to try next, and which runs to break off."""
 
 import logging
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -221,8 +222,11 @@ class Search:
     def _jobs(self, study: "Study", numbers: Sequence[int], read: ReadConfig) -> list[Job]:
         trials = study.get_trials(deepcopy=False)
         params = [trials[number].params for number in numbers]
-        words = [[*self.fixed, *(f"{key}={value}" for key, value in each.items())] for each in params]
-        jobs = [self.place(number, each) for number, each in zip(numbers, words, strict=True)]
+        words = [[f"{key}={value}" for key, value in each.items()] for each in params]
+        jobs = [
+            replace(self.place(number, [*self.fixed, *each]), chosen=shlex.join(each))
+            for number, each in zip(numbers, words, strict=True)
+        ]
         return checked(jobs, read, same=True)
 
     def _tell(self, study: "Study", job: Job, status: int | None) -> None:

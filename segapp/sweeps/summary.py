@@ -11,7 +11,7 @@ from segapp.reports.compare import write_comparison
 from segapp.runs.environment import environment
 from segapp.runs.history import Run
 from segapp.runs.layout import COMPARISON
-from segapp.sweeps.jobs import Job, chosen_words
+from segapp.sweeps.jobs import Job
 
 DONE = "done"
 
@@ -24,7 +24,6 @@ class Row:
 
     job: Job
     run: Run
-    chosen: str
     state: str
 
     @property
@@ -35,8 +34,7 @@ class Row:
 def ranked(jobs: Sequence[Job], states: Mapping[int, str]) -> list[Row]:
     """The best first, those without a score last."""
     rows = [
-        Row(job, run := job.run, chosen, states.get(job.number) or (DONE if job.is_done else _unfinished(run)))
-        for job, chosen in zip(jobs, chosen_words(jobs), strict=True)
+        Row(job, run := job.run, states.get(job.number) or (DONE if job.is_done else _unfinished(run))) for job in jobs
     ]
     return sorted(rows, key=lambda row: (row.score is None, -(row.score or 0), row.job.number))
 
@@ -67,7 +65,7 @@ def summarise(folder: Path, rows: Sequence[Row], flags: Sequence[str]) -> None:
     if rows[0].score is None:
         return
     best, iterations = rows[0].job, rows[0].run.iterations or 0
-    print(f"best  {best.folder}, {title} {rows[0].score:.4f}" + f", {rows[0].chosen}" * (len(rows) > 1))
+    print(f"best  {best.folder}, {title} {rows[0].score:.4f}" + (f", {best.chosen}" if best.chosen else ""))
     words = [
         *flags,
         *(word for word in best.words if not word.startswith("iterations=")),
@@ -78,4 +76,4 @@ def summarise(folder: Path, rows: Sequence[Row], flags: Sequence[str]) -> None:
 
 def _cells(row: Row) -> tuple[str, str, str, str]:
     score = "n/a" if row.score is None else f"{row.score:.4f}"
-    return score, row.job.folder.name, row.state, row.chosen
+    return score, row.job.folder.name, row.state, row.job.chosen

@@ -21,8 +21,8 @@ from segapp.base.errors import Stopped, UserError
 from segapp.base.files import write_text
 from segapp.base.hydra_flags import SWEEPS, current, start_hydra
 from segapp.cli import PARTIAL, output_folder
-from segapp.sweeps.jobs import Job, ReadConfig, checked, grid, sweep_words
-from segapp.sweeps.launch import QUIET, Launch
+from segapp.sweeps.jobs import Job, ReadConfig, checked, grid, sweep_words, told_apart
+from segapp.sweeps.launch import QUIET, Launch, check_launcher
 from segapp.sweeps.search import BROKEN_OFF, TARGET, Search, probes, read_search
 from segapp.sweeps.summary import DONE, ranked, summarise
 
@@ -53,6 +53,7 @@ def make_sweep(arguments: Sequence[str], read: ReadConfig) -> int:
         hydra = start_hydra(current(), TRAIN)
         master = hydra.compose_config(name, [*QUIET, *words], RunMode.MULTIRUN)
         HydraConfig.instance().set_config(master)
+        check_launcher(master)
         overrides = _parsed(master, hydra)
         folders: dict[str, Any] = OmegaConf.to_container(master.hydra.sweep, resolve=False)  # type: ignore[assignment]
         if output is None and folders["dir"] != HYDRAS_FOLDER:
@@ -80,9 +81,9 @@ def make_sweep(arguments: Sequence[str], read: ReadConfig) -> int:
             master.hydra.sweep.dir = str(folder)
         write_text(folder / MULTIRUN_FILE, OmegaConf.to_yaml(master))
         launch = Launch(hydra, master, current().words)
-        moved = [replace(job, folder=folder / job.folder.relative_to(base)) for job in jobs]
         try:
             if searched is None:
+                moved = told_apart([_moved(job, base, folder) for job in jobs])
                 states = _run(moved, launch)
             else:
                 search = Search(searched, overrides, folder, launch, lambda *job: _moved(place(*job), base, folder))
@@ -94,7 +95,7 @@ def make_sweep(arguments: Sequence[str], read: ReadConfig) -> int:
     summarise(folder, rows, current().words)
     bad = [row for row in rows if row.state not in (DONE, BROKEN_OFF)]
     for row in bad:
-        log.error("run %s: %s; %s", row.job.folder.name, row.state, row.chosen)
+        log.error("run %s: %s; %s", row.job.folder.name, row.state, row.job.chosen)
     return PARTIAL if bad else 0
 
 

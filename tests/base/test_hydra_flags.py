@@ -119,6 +119,7 @@ def test_own_configs_are_listed_and_checked(mine: Path, capsys: Capture) -> None
         ("train", ["--verbose"], "--verbose: options are written key=value"),
         ("train", ["--shell-completion", "install=tcsh"], "--shell-completion: No completion plugin for 'tcsh'"),
         ("train", ["--shell-completion"], "--shell-completion: Expecting one subcommand"),
+        ("train", ["+hydra.callbacks.x._target_=os.abort"], "hydra.callbacks: a config runs no code here"),
         ("train", ["hydra.run.dir=x"], "hydra.run.dir: the folder of a run is named by output=DIR"),
         ("train", ["optimizer.lr=1,2"], "Ambiguous value for argument 'optimizer.lr=1,2'; a list stands in brackets"),
         ("eval", ["-m"], "--multirun: eval does one thing at a time"),
@@ -145,7 +146,7 @@ def test_flags_of_other_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
 
 def test_the_shell_completes_the_programs_tools(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     for line, expected in [
-        ("segapp pre", "predict prepare_data"),
+        ("segapp pre", "predict\nprepare_data"),
         ("segapp train optimizer=", "optimizer=adamw optimizer=rmsprop optimizer=sgd"),
     ]:
         monkeypatch.setenv("COMP_LINE", line)

@@ -56,7 +56,7 @@ def test_the_runs_are_hydras(words: list[str], tmp_path: Path, monkeypatch: pyte
     here: list[list[str]] = []
 
     def main(overrides: list[str]) -> int:
-        here.append(overrides[:-2])  # without output= and resume=
+        here.append(overrides[:-3])  # without output=, resume= and hydra.mode=
         return 0
 
     monkeypatch.setattr("segapp.commands.train.main", main)
@@ -103,6 +103,8 @@ def test_a_sweep_ends_with_its_runs_by_score(tmp_path: Path, monkeypatch: pytest
         (["seed=0,1", "hydra/launcher=basic,joblib"], "Sweeping over Hydra's configuration is not supported"),
         (["seed=0,1", "hydra.sweep.subdir=same"], "runs 0 and 1 would have one folder"),
         (["seed=0,1", "resume=auto"], "resume=auto needs output=DIR, the folder of the sweep"),
+        (["seed=0,1", "+hydra.launcher.x._target_=os.abort"], "hydra.launcher: a config runs no code here"),
+        (["seed=0,1", "+hydra.callbacks.x._target_=os.abort"], "run 0 (seed=0): hydra.callbacks: a config runs no"),
         (["seed=[1"], "cannot read 'seed=[1'"),
     ],
 )
@@ -205,3 +207,6 @@ def test_four_runs_killed_twice_end_as_if_they_had_not_been(
     assert sweep(*words, whole) == 0
     assert table(capsys.readouterr().out) == gone_on
     assert len(gone_on) == 5
+    for number in range(4):
+        last = f"{number}/checkpoints/0000002/weights.safetensors"
+        assert (tmp_path / "broken" / last).read_bytes() == (tmp_path / "whole" / last).read_bytes()
