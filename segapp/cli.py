@@ -176,7 +176,10 @@ def help_text(doc: str, configs: Sequence[str], flags: Flags) -> str:
         chosen = [each for entry in defaults if isinstance(entry, dict) for each in entry if "override" not in each]
         groups = [group for each in chosen for group in _nested(each)]
         if groups:
-            listed = {group: "|".join(sorted(config_files(group))) for group in groups}
+            project, *own = flags.folders
+            inside = [each.name for folder in own for each in sorted(folder.iterdir()) if each.is_dir()]
+            new = [f"+{group}" for group in inside if not (project / group).is_dir()]
+            listed = {group: "|".join(sorted(config_files(group.lstrip("+")))) for group in [*groups, *new]}
             lines += ["Choices:", *(f"  {group}={files}" for group, files in listed.items()), ""]
         where = f"conf/{name}.yaml" if file.is_relative_to(flags.folders[0]) else file
         lines += [f"Every value can be set as key=value; {where}:", "", config]

@@ -35,6 +35,7 @@ def mine(tmp_path: Path) -> Path:
         "  - override /model/encoder: mine\nbatch_size: 3\n",
         "data/mine.yaml": "defaults: [folder]\nroot: /my/data\n",
         "model/encoder/mine.yaml": "defaults: [xception41]\nwidth: 0.25\n",
+        "site/ours.yaml": "# @package _global_\nworkers: 0\n",
         "optimizer/mine.yaml": "defaults: [sgd]\nlr: 0.125\n",
         "mine_train.yaml": "defaults: [train, _self_]\niterations: 77\n",
     }
@@ -94,6 +95,9 @@ def test_own_configs_are_listed_and_checked(mine: Path, capsys: Capture) -> None
     for group in ("experiment", "data", "model/encoder", "optimizer"):
         (line,) = (each for each in shown.splitlines() if each.startswith(f"  {group}="))
         assert "mine" in line.split("=")[1].split("|")
+    assert "  +site=ours\n" in shown
+    assert run_tool("train", ["--config-dir", str(mine), "+site=ours", "--cfg", "job", "-p", "workers"]) == 0
+    assert capsys.readouterr().out == "0\n"
     (mine / "optimizer" / "mine.yaml").write_text("defaults: [sgd]\nlrr: 1\n")
     assert run_tool("train", ["--config-dir", str(mine), "optimizer=mine", "--cfg", "job"]) == 2
     assert capsys.readouterr().err == ("error: optimizer.lrr is no key of this config; did you mean optimizer.lr?\n")
