@@ -10,6 +10,7 @@ from segapp.base.download import answers, fetch
 from segapp.base.errors import UserError
 from segapp.base.files import file_lock, scratch_folder
 from segapp.base.paths import runs_folder
+from segapp.base.remote import is_address, remote_file
 from segapp.models.encoders import EncoderConfig
 from segapp.models.encoders.timm import TimmConfig
 from segapp.runs.layout import BEST
@@ -119,7 +120,7 @@ def find_weights(name: str, *, offline: bool = False) -> Path:
         return EMBEDDED_FILE
     if name in ZOO:
         return published(name, offline=offline)
-    path = as_typed(name)
+    path = remote_file(name, inside=BEST, offline=offline) if is_address(name) else as_typed(name)
     if path.is_dir():
         inside = own_file(path)
         if inside is None:
