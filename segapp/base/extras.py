@@ -9,6 +9,9 @@ EXTRAS = {
     "openvino": ("openvino",),
     "export": ("onnx", "onnxscript"),
     "int8": ("nncf",),
+    "video": ("av",),
+    "parquet": ("pyarrow",),
+    "sweep": ("optuna",),
 }
 """Each extra of pyproject.toml, and the modules by which it is known to be installed."""
 
