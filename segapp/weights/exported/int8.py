@@ -7,7 +7,7 @@ back, the one first without which the labels agree best.
 import contextlib
 import io
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from segapp.base.extras import require
 if TYPE_CHECKING:
     import onnx
     import openvino
+
+log = logging.getLogger(__name__)
 
 MOST_CHANGED = 0.02
 """The share of labels, of places of the logits, up to which all layers are of int8: one that changed 1.7 % of pixels
@@ -81,11 +83,14 @@ def _quantized(network: Any, calibration: Sequence[Any], opened: Callable[[Any],
         shares = [float((compute(images).argmax(1) == labels).mean()) for images, labels in chosen]
         return float(np.mean(shares)), shares
 
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # its progress bars
-        data, compared_data = (nncf.Dataset(each, lambda item: item[0]) for each in (items, compared))
+    data, compared_data = (nncf.Dataset(each, lambda item: item[0]) for each in (items, compared))
+    with _no_progress_bars():
         quantized = nncf.quantize(network, data, **options)
-        if agreement(quantized, compared)[0] >= 1 - MOST_CHANGED:
-            return quantized
+    changed = 1 - agreement(quantized, compared)[0]
+    if changed <= MOST_CHANGED:
+        return quantized
+    log.info("in int8 %.1f %% of labels change: which layers hurt is tried out, one by one", 100 * changed)
+    with _no_progress_bars():
         return nncf.quantize_with_accuracy_control(
             network,
             data,
@@ -97,3 +102,9 @@ def _quantized(network: Any, calibration: Sequence[Any], opened: Callable[[Any],
             ),
             **options,
         )
+
+
+@contextlib.contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
