@@ -48,6 +48,10 @@ UNITS = (
 )
 
 
+AUXILIARY = ("inception4a", "inception4d")
+"""Behind which a classifier has another head in training (Section 5)."""
+
+
 class GoogLeNetConfig(EncoderOptions):
     """See conf/model/encoder/googlenet.yaml.
 
@@ -70,6 +74,9 @@ class GoogLeNet(Inception):
         output_stride: 8, 16 or 32.
         batch_norm: behind each conv, in the place of biases and response normalization.
         width: multiplies every channel count, rounded to multiples of 8.
+
+    Attributes:
+        auxiliary: for each unit, whether a classifier has another head behind it in training.
     """
 
     normalization = Normalization(mean=(123 / 255, 117 / 255, 104 / 255), std=(1 / 255, 1 / 255, 1 / 255))
@@ -77,6 +84,7 @@ class GoogLeNet(Inception):
 
     def __init__(self, *, output_stride: int = 16, batch_norm: bool = False, width: float = 1.0) -> None:
         units = [unit for unit in UNITS if not (batch_norm and unit.step == "response norm")]
+        self.auxiliary = [unit.name in AUXILIARY for unit in units]
         super().__init__(units, output_stride=output_stride, style=Style(EPS if batch_norm else None, width))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):  # Caffe's "xavier": uniform, of variance 1 / fan in

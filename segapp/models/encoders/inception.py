@@ -113,6 +113,9 @@ class Inception(Encoder):
         style: of its layers.
         padding: see `Padding`.
         smallest: the side of which a place is left without padding.
+
+    Attributes:
+        channels: of each unit's output.
     """
 
     def __init__(
@@ -121,6 +124,7 @@ class Inception(Encoder):
         super().__init__()
         self.smallest = 1 if padding == "same" else smallest
         self.blocks = nn.ModuleList()
+        self.channels: list[int] = []
         channels, current = 3, 1
         features: list[Feature] = []
         self.taps = tuple(unit.stride > 1 for unit in (*units[1:], units[0]))
@@ -129,17 +133,22 @@ class Inception(Encoder):
             padded = padding == "same" or not unit.unpadded
             block, channels = built(unit.step, channels, style, stride=stride, rate=rate, padded=padded)
             self.blocks.append(block)
+            self.channels.append(channels)
             current *= stride
             if is_tapped:
                 features.append(Feature(channels, current))
         self.features = tuple(features)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return self.outputs(images, self.taps)
+
+    def outputs(self, images: Tensor, wanted: Sequence[bool]) -> tuple[Tensor, ...]:
+        """Of the units that are `wanted`, of all in order."""
         check_size(images, self.smallest)
         x = images
-        features = []
-        for block, is_tapped in zip(self.blocks, self.taps, strict=True):
+        outputs = []
+        for block, is_wanted in zip(self.blocks, wanted, strict=True):
             x = block(x)
-            if is_tapped:
-                features.append(x)
-        return tuple(features)
+            if is_wanted:
+                outputs.append(x)
+        return tuple(outputs)

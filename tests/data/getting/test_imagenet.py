@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from segapp.base.archives import extract
 from segapp.base.errors import UserError
 from segapp.cli import run_tool
 from segapp.data.getting import imagenet
@@ -99,7 +100,7 @@ def test_the_tool(archives: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("call", [1, 2, 3, 4])
 def test_broken_off_it_goes_on(call: int, archives: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls, root = imagenet.extract, [0], tmp_path / "imagenet"
+    real, calls, root = extract, [0], tmp_path / "imagenet"
 
     def broken(*arguments: object, **options: object) -> object:
         calls[0] += 1
