@@ -11,7 +11,7 @@ from segapp.base.config import Config
 from segapp.base.errors import UserError
 from segapp.models.encoders import EncoderConfig
 from segapp.models.encoders.channelnet import ConvolutionalClassification
-from segapp.models.encoders.googlenet import GoogLeNet
+from segapp.models.encoders.googlenet import GoogLeNetBase
 from segapp.models.encoders.interface import Encoder
 from segapp.models.layers import trunc_normal
 
@@ -68,7 +68,7 @@ class Classifier(nn.Module):
         if self.auxiliary is None or not self.training:
             return self._logits(self.encoder(images)[-1])
         if isinstance(self.auxiliary, nn.ModuleList):
-            assert isinstance(self.encoder, GoogLeNet)
+            assert isinstance(self.encoder, GoogLeNetBase)
             *wanted, _ = self.encoder.auxiliary
             *middle, last = self.encoder.outputs(images, [*wanted, True])
             return self._logits(last), *(head(each) for head, each in zip(self.auxiliary, middle, strict=True))
@@ -91,7 +91,7 @@ def auxiliary_of(encoder: Encoder, num_classes: int, *, has_bn: bool) -> nn.Modu
         has_bn: of Inception-v3 BN behind the conv over all places, too, which acts as a fully connected layer
             (arXiv:1512.00567, section 10's BN-auxiliary); of GoogLeNet behind the 1x1 conv, as torchvision has it.
     """
-    if not isinstance(encoder, GoogLeNet):
+    if not isinstance(encoder, GoogLeNetBase):
         # Section 4, and research/slim/nets/inception_v3.py.
         return AuxiliaryHead(encoder.features[-2].channels, num_classes, places=5, wide=768, bn=(True, has_bn))
     inputs = [channels for channels, is_at in zip(encoder.channels, encoder.auxiliary, strict=True) if is_at]

@@ -11,8 +11,10 @@ from torchvision.models import GoogLeNet as Peer
 from torchvision.models.googlenet import BasicConv2d, Inception, InceptionAux
 
 from segapp.models.classifier import ClassifierConfig
-from segapp.models.encoders.googlenet import UNITS, GoogLeNet, GoogLeNetConfig
+from segapp.models.encoders.googlenet import UNITS, GoogLeNet, GoogLeNetConfig, TorchvisionGoogLeNetConfig
+from segapp.models.encoders.interface import IMAGENET, INCEPTION
 from segapp.models.flops import forward_flops
+from segapp.weights.sources.timm_names import timm_name
 from tests.models.exactness import assert_exact
 from tests.networks import randomise
 
@@ -112,6 +114,10 @@ def test_every_output_stride_is_exact(batch_norm: bool) -> None:
     assert_exact(GoogLeNetConfig(name="googlenet", batch_norm=batch_norm, width=0.125).build)
 
 
+def test_torchvisions_every_output_stride_is_exact() -> None:
+    assert_exact(TorchvisionGoogLeNetConfig(name="googlenet_torchvision", width=0.125).build)
+
+
 def test_initial_values_are_caffes() -> None:
     encoder = GoogLeNet()
     weight, bias = encoder.get_parameter("blocks.4.conv.weight"), encoder.get_parameter("blocks.4.conv.bias")
@@ -184,3 +190,22 @@ def test_auxiliary_heads_stand_behind_4a_and_4d_in_training_alone() -> None:
     assert all(parameter.grad is not None for parameter in gradients[0])
     assert all(parameter.grad is None for parameter in gradients[1]), "what lies behind is not the heads' own"
     assert network.eval()(images).shape == (2, 5)
+
+
+@torch.inference_mode()
+def test_torchvisions_is_torchvisions() -> None:
+    """To the logits, given what its `transform_input` makes of the images that its transforms give."""
+    peer = Peer(num_classes=10, aux_logits=False, init_weights=False, transform_input=True)
+    randomise(peer)
+    encoder = TorchvisionGoogLeNetConfig(name="googlenet_torchvision", padding="valid")
+    ours = ClassifierConfig(encoder=encoder).build(10).eval()
+    files = {name.removeprefix("encoder.") if "blocks" in name else f"head.{name}": name for name in ours.state_dict()}
+    names = {timm_name(encoder.name, name): own for name, own in files.items()}
+    ours.load_state_dict({names[name]: tensor for name, tensor in peer.state_dict().items()}, strict=True)
+    pixels = torch.rand(2, 3, 97, 130, generator=torch.Generator().manual_seed(1))
+    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET.mean, IMAGENET.std))
+    expected = peer.eval()((pixels - mean) / std)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (INCEPTION.mean, INCEPTION.std))
+    found = ours((pixels - mean) / std)
+    assert (found - expected).norm() < 1e-5 * expected.norm()
+    assert ours.encoder.normalization == INCEPTION

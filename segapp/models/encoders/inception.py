@@ -22,8 +22,9 @@ class Conv(NamedTuple):
     kernel: tuple[int, int] = (1, 1)
 
 
-Plain = Conv | Literal["maximum", "average", "response norm"]
-"""A convolution, a 3x3 pool, or local response normalization."""
+Plain = Conv | Literal["maximum", "maximum of all", "maximum of 2x2", "average", "response norm"]
+"""A convolution, a 3x3 pool if nothing else is said, or local response normalization. Without padding, "maximum"
+leaves out places that fill no window, and the next two do not."""
 Step = Plain | Mapping[str, Sequence[Plain | Mapping[str, Sequence[Plain]]]]
 """Or branches by name, which take the same input, and whose outputs are concatenated."""
 
@@ -87,6 +88,10 @@ def built(
             return nn.Sequential(layers | {"act": nn.ReLU()}), out_channels
         case "maximum":
             return MaxPool2d(3, stride, rate) if padded else nn.MaxPool2d(3, stride), channels
+        case "maximum of all" | "maximum of 2x2":
+            side = 2 if step == "maximum of 2x2" else 3
+            pool = MaxPool2d(side, stride, rate) if padded else nn.MaxPool2d(side, stride, ceil_mode=True)
+            return pool, channels
         case "average":
             return AvgPool2d(3, stride, rate, counts_padding=style.counts_padding), channels
         case "response norm":
