@@ -1,6 +1,7 @@
 """Files of timm's and torchvision's whose tensors have other names here."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -161,5 +162,5 @@ def test_gluons_inception_v3_wants_other_images(tmp_path: Path) -> None:
         save_file(state, tmp_path / tag / "model.safetensors")  # as the hub's folders have it
         info, _ = convert(tmp_path / tag / "model.safetensors", NOTHING, tmp_path)
         assert info.normalization == normalization
-        cfg = timm.get_pretrained_cfg(tag)
+        cfg: Any = timm.get_pretrained_cfg(tag)
         assert (cfg.mean, cfg.std) == (normalization.mean, normalization.std)
