@@ -23,7 +23,7 @@ from segapp.cli import PARTIAL, output_folder
 from segapp.commands.inputs import find_images, split_arguments
 from segapp.commands.resumable import check_unused
 from segapp.evaluation.label_folder import PIXELS_ALONE, LabelFolder
-from segapp.inference.classify import classify_files, save_classes
+from segapp.inference.classify import classify_files, save_classes, save_json
 from segapp.inference.open import PredictorOptions
 from segapp.inference.saving import FOLDERS, label_files
 from segapp.models.classifier import ClassifierConfig
@@ -106,6 +106,9 @@ def name_classes(images: list[Path], config: PredictConfig, path: Path) -> int:
         if results:
             save_classes(output / CLASSES, results)
             print(f"{'classes':13} {output / CLASSES}")
+            if "json" in config.save:
+                save_json(output / FOLDERS["json"], results)
+                print(f"{'json':13} {output / FOLDERS['json']}")
         for problem in problems:
             print(f"failed: {problem}")
     return PARTIAL if problems else 0
