@@ -32,7 +32,7 @@ from segapp.commands.inputs import Inputs, find_inputs, sorted_out, split_argume
 from segapp.commands.resumable import check_unused, read_resumable, resume_hint
 from segapp.commands.videos import VideoOptions, check_videos, label_videos, video_names
 from segapp.evaluation.label_folder import PIXELS_ALONE, LabelFolder
-from segapp.inference.classify import classify_files, save_classes
+from segapp.inference.classify import classify_files, save_classes, save_json
 from segapp.inference.predictor import Predictor
 from segapp.inference.saving import FOLDERS, label_files
 from segapp.inference.summary import (
@@ -237,6 +237,9 @@ def name_classes(inputs: Inputs, config: PredictConfig, path: Path, job: Process
         if results:
             save_classes(output / CLASSES, results)
             print(f"{'classes':13} {output / CLASSES}")
+            if "json" in config.save:
+                save_json(output / FOLDERS["json"], results)
+                print(f"{'json':13} {output / FOLDERS['json']}")
         for problem in problems:
             print(f"failed: {problem}")
     return PARTIAL if problems else 0
