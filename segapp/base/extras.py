@@ -9,6 +9,8 @@ EXTRAS = {
     "openvino": ("openvino",),
     "export": ("onnx", "onnxscript"),
     "int8": ("nncf",),
+    "video": ("av",),
+    "parquet": ("pyarrow",),
 }
 """Each extra of pyproject.toml, and the modules by which it is known to be installed."""
 
