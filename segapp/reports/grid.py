@@ -73,12 +73,13 @@ def class_grid(examples: Sequence[tuple[Array, str, str, float]], cell: int = 24
     draw = ImageDraw.Draw(canvas)
     for at, (image, truth, prediction, probability) in enumerate(examples):
         left, top = at % across * side + GAP, at // across * height + GAP
-        canvas.paste(fit(picture(image), cell, 4), (left, top))
+        fitted = fit(picture(image), cell, 4)
+        canvas.paste(fitted, (left, top + cell - fitted.height))
         colour = "#1a7f37" if prediction == truth else "#b42318"
         value = f" {probability:.2f}"
         taken = shorten(prediction, font, cell - round(font.getlength(value))) + value
         for row, (text, fill) in enumerate(((shorten(truth, font, cell), "black"), (taken, colour))):
-            draw.text((left, top + cell + 4 + row * line), text, fill=fill, font=font, anchor="lt")
+            draw.text((left, top + cell + (row + 1) * line - 2), text, fill=fill, font=font, anchor="ls")
     return np.array(canvas)
 
 
