@@ -1,6 +1,6 @@
 """Draws labels: overlays, legends, and what reports need to draw pictures of their own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -74,12 +74,32 @@ def overlay(image: Array, labels: Array, classes: Sequence[str], palette: Array,
     Returns:
         (H + legend) x W x 3 RGB.
     """
-    height, width = labels.shape
+    size, lines = _legend_room(labels.shape, classes)
+    strip = legend_strip(_by_share(labels, classes, palette, size, lines), labels.shape[1], size, lines)
+    return np.concatenate([blend(image, labels, palette, background=background), np.array(strip)])
+
+
+def steady_legend(shape: tuple[int, ...], classes: Sequence[str], palette: Array) -> Array:
+    """The legend of every picture of a video: all classes in their order, whichever occur, in the room of `overlay`'s.
+
+    Args:
+        shape: of the labels, H x W.
+
+    Returns:
+        legend x W x 3 RGB.
+    """
+    size, lines = _legend_room(shape, classes)
+    named, rest = _fitting(classes, lambda named: f"+{len(classes) - named} more", shape[1], size, lines)
+    entries = [(name, css_colour(palette[index])) for index, name in enumerate(classes[:named])]
+    return np.array(legend_strip([*entries, *((name, None) for name in rest)], shape[1], size, lines))
+
+
+def _legend_room(shape: tuple[int, ...], classes: Sequence[str]) -> tuple[int, int]:
+    """Pixels of a legend's letters below H x W, and its lines."""
+    height, width = shape
     size = max(12, min(32, width // 30))
     whole_list = _lines([f"{name} {1:.1%}" for name in classes], width, size)
-    lines = min(whole_list, max(LEGEND_LINES, round(LEGEND_PART * height) // _line_height(size)))
-    strip = legend_strip(_by_share(labels, classes, palette, size, lines), width, size, lines)
-    return np.concatenate([blend(image, labels, palette, background=background), np.array(strip)])
+    return size, min(whole_list, max(LEGEND_LINES, round(LEGEND_PART * height) // _line_height(size)))
 
 
 def _by_share(
@@ -90,16 +110,29 @@ def _by_share(
     order = [index for index in np.argsort(-pixels, kind="stable").tolist() if pixels[index]]
     shares = pixels[order] / labels.size
     names = [f"{classes[index]} {share:.1%}" for index, share in zip(order, shares, strict=True)]
-    placed = _layout(names, labels.shape[1], size)
-    named = sum(line < lines for _, _, line in placed)
-    rest: list[str] = []
-    while named < len(names):
-        rest = [f"+{len(names) - named} more {shares[named:].sum():.1%}"]
-        if _lines(names[:named] + rest, labels.shape[1], size) <= lines:
-            break
-        named -= 1
+    named, rest = _fitting(
+        names, lambda named: f"+{len(names) - named} more {shares[named:].sum():.1%}", labels.shape[1], size, lines
+    )
     entries = [(name, css_colour(palette[index])) for name, index in zip(names[:named], order, strict=False)]
     return [*entries, *((name, None) for name in rest)]
+
+
+def _fitting(
+    names: Sequence[str], more: Callable[[int], str], width: int, size: int, lines: int
+) -> tuple[int, list[str]]:
+    """How many of a legend's entries fit, and the one at its end that stands for the others, if there are any.
+
+    Args:
+        more: gives that one for a number of entries that are named.
+    """
+    named = sum(line < lines for _, _, line in _layout(names, width, size))
+    rest: list[str] = []
+    while named < len(names):
+        rest = [more(named)]
+        if _lines([*names[:named], *rest], width, size) <= lines:
+            break
+        named -= 1
+    return named, rest
 
 
 def legend(labels: Sequence[Array], classes: Sequence[str], palette: Array) -> list[tuple[str, str]]:

@@ -10,6 +10,8 @@ EXTRAS = {
     "export": ("onnx", "onnxscript"),
     "int8": ("nncf",),
     "sweep": ("optuna",),
+    "video": ("av",),
+    "parquet": ("pyarrow",),
 }
 """Each extra of pyproject.toml, and the modules by which it is known to be installed."""
 

@@ -22,6 +22,9 @@ from segapp.base.errors import UserError
 
 log = logging.getLogger(__name__)
 
+TEMPORARY = 12
+"""Digits of a temporary file's name, after a dot."""
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
@@ -29,7 +32,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     The temporary name keeps the suffix, for writers that choose a format by it.
     """
-    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}{path.suffix}")  # no longer than a name may be
+    temporary = path.with_name(f".{uuid.uuid4().hex[:TEMPORARY]}{path.suffix}")  # no longer than a name may be
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -37,6 +40,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Of writes that a killed process did not finish; nobody else may be writing there."""
+    for path in folder.glob(f".{'[0-9a-f]' * TEMPORARY}*"):
+        if len(path.stem) == TEMPORARY + 1:
+            path.unlink(missing_ok=True)
 
 
 def decode_text(content: bytes) -> str:

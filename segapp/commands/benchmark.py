@@ -1,8 +1,9 @@
-"""Times the network, training, loading or measures beside peers, interleaved, and quotes ratios of medians.
+"""Times the network, training, loading, measures or predict beside peers, interleaved, and quotes ratios of medians.
 
 python tools/benchmark.py infer
 python tools/benchmark.py train batch_size=16 compile=true
 python tools/benchmark.py data data.root=/path/to/VOCdevkit/VOC2012 data.train=train
+python tools/benchmark.py folder images=photos/ most=500
 python tools/benchmark.py measures data.root=/path/to/VOCdevkit/VOC2012 compile=true
 uv run --with segmentation-models-pytorch python tools/benchmark.py infer size=[512,512]
 """
@@ -11,6 +12,7 @@ from collections.abc import Callable
 
 from segapp.base.compose import compose_config, read_config
 from segapp.base.errors import UserError
+from segapp.benchmarks.folder import FolderBenchmarkConfig, time_folder
 from segapp.benchmarks.infer import InferBenchmarkConfig, time_inference
 from segapp.benchmarks.loading import LoadingBenchmarkConfig, time_loading
 from segapp.benchmarks.measures import MeasuresBenchmarkConfig, time_measures
@@ -30,6 +32,10 @@ def data(overrides: list[str]) -> None:
     time_loading(read_config("benchmark_data", overrides, LoadingBenchmarkConfig))
 
 
+def folder(overrides: list[str]) -> None:
+    time_folder(read_config("benchmark_folder", overrides, FolderBenchmarkConfig))
+
+
 def measures(overrides: list[str]) -> None:
     config = read_config("benchmark_measures", overrides, MeasuresBenchmarkConfig)
     trimap_widths = EvalConfig.model_validate(compose_config("eval", [])["eval"]).trimap_widths
@@ -41,6 +47,7 @@ QUESTIONS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
     "data": data,
     "measures": measures,
+    "folder": folder,
 }
 """By the first argument; each takes the others."""
 LESS_MEMORY = "lower batch_size or size"

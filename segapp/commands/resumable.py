@@ -17,7 +17,7 @@ from segapp.base.config import Config, as_typed, flat, parse_yaml
 from segapp.base.distributed import Processes
 from segapp.base.errors import Stopped, UserError
 from segapp.base.hydra_flags import current
-from segapp.runs.layout import CONFIG, is_evaluation, is_training_run
+from segapp.runs.layout import CONFIG, is_evaluation, is_prediction, is_training_run
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +89,9 @@ def resume_hint(output: Path, job: Processes) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, Stopped, OSError, MemoryError, RuntimeError):
-        if job.main and is_evaluation(output):
-            log.warning("what was counted is kept; resume=%s goes on", output)
+        if job.main and (is_evaluation(output) or is_prediction(output)):
+            what = "counted" if is_evaluation(output) else "done"
+            log.warning("what was %s is kept; resume=%s goes on", what, output)
         raise
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -2,10 +2,12 @@
 
 import errno
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,8 +23,9 @@ from segapp.base.files import atomic_write, write_json
 from segapp.base.images import TooManyPixelsError, is_dim, read_image, write_image
 from segapp.base.logs import progress_bar
 from segapp.base.masks import write_mask
+from segapp.inference.prediction import Prediction
 from segapp.inference.predictor import Predictor
-from segapp.runtimes.interface import RuntimeSpec
+from segapp.inference.summary import ImageRow, Seconds, pixels_of
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,23 @@ THREADS = min(4, available_cores())
 """So many images are read ahead of the network and written behind it: each is held in memory."""
 
 
+@dataclass
+class _Image:
+    """One image on its way."""
+
+    at: int
+    pixels: Array
+    is_dim: bool
+    read_seconds: float
+    compute_seconds: float = 0.0
+    prediction: Prediction | None = None
+
+    @property
+    def labels(self) -> Array:
+        assert self.prediction is not None
+        return self.prediction.labels.cpu().numpy()
+
+
 def label_files(
     images: Sequence[Path],
     predictor: Predictor,
@@ -45,6 +65,9 @@ def label_files(
     *,
     max_pixels: int,
     score: Callable[[Path, Array], None] | None = None,
+    todo: Sequence[int] | None = None,
+    batch_size: int = 1,
+    record: Callable[[ImageRow], None] | None = None,
 ) -> tuple[int, list[str]]:
     """Labels and saves every image that can be read; others are read and written meanwhile, in threads.
 
@@ -52,61 +75,94 @@ def label_files(
         kinds: of FOLDERS.
         max_pixels: images of more are refused.
         score: is called with each image and its labels, H x W, once they are saved.
+        todo: which of the images, by their places, in order; None: all.
+        batch_size: so many at once are shown to the network.
+        record: is called with what became of each image, in order, once its files are there.
 
     Returns:
         How many images were saved, and a line for each that could not be read, saved or scored.
     """
-    saved, dim = 0, []
-    problems: dict[int, str] = {}
+    palette, spec, names = voc_palette(), predictor.runtime.spec, output_names(images)
+    saved, dark, first_dark = 0, 0, Path()
+    problems: list[str] = []
 
-    @contextmanager
-    def told(at: int) -> Iterator[None]:
-        """What is wrong with one image is kept for the end."""
-        try:
-            yield
-        except TooManyPixelsError as error:
-            problems[at] = f"{error}, or raise max_pixels"
-        except UserError as error:
-            problems[at] = str(error)
-        except OSError as error:
-            if error.errno not in (None, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ):
-                raise  # a full or a failing disk would fail for every image
-            problems[at] = f"{images[at]}: its results cannot be written ({error.strerror or error})"
+    def read(at: int) -> _Image:
+        begin, path = time.perf_counter(), images[at]
+        pixels = read_image(path, max_pixels, predictor.decoding)
+        return _Image(at, pixels, is_dim(path, predictor.decoding.white_level), time.perf_counter() - begin)
 
-    def read(path: Path) -> tuple[Array, bool]:
-        return read_image(path, max_pixels, predictor.decoding), is_dim(path, predictor.decoding.white_level)
+    def compute(batch: Sequence[_Image]) -> None:
+        begin = time.perf_counter()
+        predictions = predictor.predict([image.pixels for image in batch], probabilities="probabilities" in kinds)
+        for image, prediction in zip(batch, predictions, strict=True):
+            image.prediction = prediction
+            image.compute_seconds = (time.perf_counter() - begin) / len(batch)
 
-    names = output_names(images)
-    writing: deque[tuple[int, Array, Future[None]]] = deque()
+    def write(image: _Image, labels: Array) -> ImageRow:
+        assert image.prediction is not None
+        begin, shown = time.perf_counter(), None
+        if "overlay" in kinds:
+            shown = overlay(image.pixels, labels, spec.classes, palette, background=spec.background)
+        drawn, at = time.perf_counter(), image.at
+        probabilities = image.prediction.probabilities
+        save(folder, names[at], images[at], labels, shown, probabilities, kinds, spec.classes)
+        seconds = Seconds(image.read_seconds, image.compute_seconds, drawn - begin, time.perf_counter() - drawn)
+        return ImageRow(at, labels.shape, pixels_of(labels), seconds)
 
-    def finish(most: int) -> None:
-        """Waits until no more than `most` images are being written."""
+    def finish(at: int, labels: Array | None, written: Future[ImageRow] | str) -> None:
         nonlocal saved
-        while len(writing) > most:
-            at, labels, written = writing.popleft()
-            with told(at):
-                written.result()
-                saved += 1
-                if score is not None:
-                    score(images[at], labels)
+        row = written if isinstance(written, str) else _or_problem(written.result, images[at])
+        problem: str | None = row if isinstance(row, str) else None
+        if problem is None:
+            saved += 1
+            if score is not None and labels is not None:
+                problem = _or_problem(partial(score, images[at], labels), images[at])
+        if problem is not None:
+            problems.append(problem)
+        if record is not None:
+            record(ImageRow(at, error=row) if isinstance(row, str) else row)
 
-    with ThreadPoolExecutor(THREADS) as pool, progress_bar(len(images), "predicting", "image") as progress:
-        for at, reading in enumerate(ahead(pool, read, images, THREADS)):
-            with told(at):
-                image, is_too_dark = reading.result()
-                prediction = predictor.predict([image], probabilities="probabilities" in kinds)[0]
-                labels = prediction.labels.cpu().numpy()
-                output = (image, labels, prediction.probabilities, kinds, predictor.runtime.spec)
-                writing.append((at, labels, pool.submit(save, folder, names[at], images[at], *output)))
-                if is_too_dark:
-                    dim.append(images[at])
-            finish(THREADS)
-            progress.update()
-        finish(0)
-    if dim:
-        number = number_of(len(dim), "image")
-        log.warning("%s of 16 bits nearly black, first %s; white_level says which value is white", number, dim[0])
-    return saved, [problems[at] for at in sorted(problems)]
+    places = range(len(images)) if todo is None else todo
+    most = max(THREADS, batch_size)
+    writing: deque[tuple[int, Array | None, Future[ImageRow] | str]] = deque()
+    with ThreadPoolExecutor(THREADS) as pool, progress_bar(len(places), "predicting", "image") as progress:
+        reading = ahead(pool, read, places, most)
+        for start in range(0, len(places), batch_size):
+            group = places[start : start + batch_size]
+            found = [_or_problem(future.result, images[at]) for at, future in zip(group, reading, strict=False)]
+            batch = [image for image in found if not isinstance(image, str)]
+            failed = _or_problem(partial(compute, batch), images[group[0]]) if batch else None
+            for at, image in zip(group, found, strict=True):
+                if isinstance(image, str) or failed is not None:
+                    writing.append((at, None, image if isinstance(image, str) else str(failed)))
+                    continue
+                labels = image.labels
+                writing.append((at, labels, pool.submit(write, image, labels)))
+                if image.is_dim:
+                    dark, first_dark = dark + 1, first_dark if dark else images[at]
+            while len(writing) > most:
+                finish(*writing.popleft())
+            progress.update(len(group))
+        while writing:
+            finish(*writing.popleft())
+    if dark:
+        message = "%s of 16 bits nearly black, first %s; white_level says which value is white"
+        log.warning(message, number_of(dark, "image"), first_dark)
+    return saved, problems
+
+
+def _or_problem(function: Callable[[], R], image: Path) -> R | str:
+    """What the function gives, or in one line why one image cannot be done."""
+    try:
+        return function()
+    except TooManyPixelsError as error:
+        return f"{error}, or raise max_pixels"
+    except UserError as error:
+        return str(error)
+    except OSError as error:
+        if error.errno not in (None, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ):
+            raise  # a full or a failing disk would fail for every image
+        return f"{image}: its results cannot be written ({error.strerror or error})"
 
 
 def ahead(pool: Executor, function: Callable[[T], R], items: Iterable[T], number: int) -> Iterator[Future[R]]:
@@ -119,50 +175,49 @@ def ahead(pool: Executor, function: Callable[[T], R], items: Iterable[T], number
     yield from begun
 
 
-def output_names(images: Sequence[Path]) -> list[str]:
+def output_names(images: Iterable[Path]) -> list[str]:
     """A name for each image's outputs: its stem, with a number where another image has the same one."""
-    taken: set[str] = set()
-    names = []
-    for path in images:
-        name, number = path.stem, 2
-        while name.lower() in taken:  # some file systems see no difference
-            name, number = f"{path.stem}-{number}", number + 1
-        taken.add(name.lower())
-        names.append(name)
-    return names
+    last: dict[str, int] = {}  # the number of each name so far; some file systems see no difference of case
+
+    def unused(stem: str) -> str:
+        name, number = stem, last.get(stem.lower(), 0) + 1
+        while number > 1 and (name := f"{stem}-{number}").lower() in last:
+            number += 1
+        last[stem.lower()] = number
+        last.setdefault(name.lower(), 1)
+        return name
+
+    return [unused(path.stem) for path in images]
 
 
 def save(
     folder: Path,
     name: str,
     source: Path,
-    image: Array,
     labels: Array,
+    shown: Array | None,
     probabilities: npt.NDArray[np.float16] | None,
     kinds: Sequence[str],
-    spec: RuntimeSpec,
+    classes: tuple[str, ...],
 ) -> None:
     """Writes one image's outputs, each file whole or not at all.
 
     Args:
         source: the image's file.
-        image: H x W x 3 RGB.
         labels: H x W class indices.
+        shown: the overlay, H x W x 3 RGB, if it is among the kinds.
         probabilities: K x H x W, if they are among the kinds.
-        spec: of the network.
     """
-    palette, classes = voc_palette(), spec.classes
     for kind in kinds:
         files = folder / FOLDERS[kind]
         files.mkdir(exist_ok=True)
         if kind == "mask":
-            write_mask(files / f"{name}.png", labels, palette)
-        elif kind == "overlay":
-            picture = overlay(image, labels, classes, palette, background=spec.background)
-            suffix = ".jpg" if max(picture.shape) < LONGEST_SIDE_OF_JPEG else ".png"
-            write_image(files / f"{name}{suffix}", picture)
+            write_mask(files / f"{name}.png", labels, voc_palette())
         elif kind == "json":
             write_json(files / f"{name}.json", describe(source, labels, classes))
+        elif kind == "overlay" and shown is not None:
+            suffix = ".jpg" if max(shown.shape) < LONGEST_SIDE_OF_JPEG else ".png"
+            write_image(files / f"{name}{suffix}", shown)
         elif probabilities is not None:
             with atomic_write(files / f"{name}.npz") as temporary:
                 np.savez_compressed(temporary, probabilities=probabilities, classes=np.array(classes))

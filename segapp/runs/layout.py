@@ -30,6 +30,10 @@ REPORT = "report.html"
 EXAMPLES = "pictures.png"
 CLASSES = "classes.csv"
 """The most probable classes of images that were classified."""
+PREDICTED = "summary"
+"""PREDICTED.csv or .parquet: a row for each image that predict was given."""
+PROGRESS = "progress"
+"""The folder of what predict has done so far."""
 PER_CLASS = "per_class.csv"
 PER_IMAGE = "per_image.csv"
 SUMMARY = "results.md"
@@ -52,6 +56,11 @@ def is_training_run(folder: Path) -> bool:
 def is_evaluation(folder: Path) -> bool:
     """Whether an evaluation has left what it counted."""
     return any((folder / COUNTS).rglob(COUNTS_FILES))
+
+
+def is_prediction(folder: Path) -> bool:
+    """Whether predict has left what it did."""
+    return (folder / PROGRESS).is_dir()
 
 
 def checkpoint_folders(run: Path) -> list[Path]:

@@ -26,6 +26,7 @@ from tests.benchmarks.tables import MEASURES, TINY, Capture
         (["infer", *TINY, "clock=cpu"], "clock=cpu is for device=cpu and one thread: set OMP_NUM_THREADS=1"),
         (["infer", *TINY, "batch_size=1000000000000"], "out of memory; lower batch_size or size"),
         (["infer", *TINY, "contenders=smp"], "no network is left to time"),
+        (["folder"], "images=None: name a folder of photos"),
         (["measures", *MEASURES, *TINY, "clock=cpu"], "clock=cpu is for device=cpu and one thread"),
     ],
 )
