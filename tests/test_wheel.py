@@ -73,14 +73,14 @@ def test_it_trains_predicts_and_evaluates_outside_the_clone(installed: Path, tmp
 
     own = tmp_path / "own" / "optimizer"
     own.mkdir(parents=True)
-    (own / "mine.yaml").write_text("defaults: [sgd]\nlr: 0.125\n")
+    (own / "mine.yaml").write_text("defaults: [sgd]\nmomentum: 0.5\n")
     mine = ("--config-dir", "own", "optimizer=mine")
     trained = run("train", *TINY, "data.root=shapes", "iterations=2", "validate_every=2", *mine)
     assert trained.returncode == 0, trained.stderr
     (folder,) = (tmp_path / "runs" / "train").iterdir()
     assert "next: segment a picture     segapp predict IMAGE checkpoint=" in trained.stdout
     assert "tools/" not in trained.stdout
-    assert "lr: 0.125" in (folder / "config.yaml").read_text()
+    assert "momentum: 0.5" in (folder / "config.yaml").read_text()
 
     write_image(tmp_path / "img.png", np.zeros((40, 50, 3), np.uint8))
     predicted = run("predict", "img.png", f"checkpoint={folder / 'best.safetensors'}", "device=cpu", "runtime=torch")

@@ -39,8 +39,10 @@ MakeWatch = Callable[[Path], Watch]
 
 def check_launcher(master: DictConfig) -> None:
     """Raises:
-    UserError: within the launcher's own keys something else is named that Hydra would call.
+    UserError: callbacks, or within the launcher's own keys something else that Hydra would call.
     """
+    if master.hydra.callbacks:
+        raise UserError("hydra.callbacks: a config runs no code here; take them out")
     inner = [value for key, value in master.hydra.launcher.items() if key != "_target_"]
     if "_target_" in str(inner):
         raise UserError("hydra.launcher: a config runs no code here; take the inner _target_ out")

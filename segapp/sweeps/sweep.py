@@ -71,6 +71,8 @@ def make_sweep(arguments: Sequence[str], read: ReadConfig) -> int:
                 config.hydra.job.num = config.hydra.job.id = number
             HydraConfig.instance().set_config(config)
             inside = str(config.hydra.sweep.subdir)
+            if Path(inside).is_absolute() or ".." in Path(inside).parts:
+                raise UserError(f"hydra.sweep.subdir={inside}: a folder inside the sweep's is needed")
         return Job(number, tuple(words), base / inside)
 
     jobs = checked(list(map(place, range(len(points)), points)), read, same=begun and searched is None)

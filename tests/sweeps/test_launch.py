@@ -38,13 +38,13 @@ def test_runs_in_other_processes(launcher: list[str], tmp_path: Path, capsys: py
     choice, *more = launcher
     own = tmp_path / "own" / "optimizer"
     own.mkdir(parents=True)
-    (own / "mine.yaml").write_text("defaults: [sgd]\nlr: 0.125\n")
+    (own / "mine.yaml").write_text("defaults: [sgd]\nmomentum: 0.5\n")
     words += ["--config-dir", str(own.parent), "optimizer=mine"]
     assert sweep(*words, "-m", values, f"hydra/launcher={choice}", *more, f"output={folder}") == 0
     assert all(line.split()[2] == "done" for line in table(capsys.readouterr().out)[1:])
     runs = [read_run(folder / str(at)) for at in range(len(values.split(",")))]
     assert [run.config["seed"] for run in runs] == list(range(len(runs)))
-    assert all(run.finished and run.config["optimizer"]["lr"] == 0.125 for run in runs)
+    assert all(run.finished and run.config["optimizer"]["momentum"] == 0.5 for run in runs)
 
 
 @pytest.mark.usefixtures("_environment")

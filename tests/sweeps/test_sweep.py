@@ -102,9 +102,10 @@ def test_a_sweep_ends_with_its_runs_by_score(tmp_path: Path, monkeypatch: pytest
         (["seed=0,1", "hydra/launcher=jobslib"], "hydra/launcher/jobslib: no such choice; there are: basic, joblib"),
         (["seed=0,1", "hydra/launcher=basic,joblib"], "Sweeping over Hydra's configuration is not supported"),
         (["seed=0,1", "hydra.sweep.subdir=same"], "runs 0 and 1 would have one folder"),
+        (["seed=0,1", "hydra.sweep.subdir=/x"], "hydra.sweep.subdir=/x: a folder inside the sweep's is needed"),
         (["seed=0,1", "resume=auto"], "resume=auto needs output=DIR, the folder of the sweep"),
         (["seed=0,1", "+hydra.launcher.x._target_=os.abort"], "hydra.launcher: a config runs no code here"),
-        (["seed=0,1", "+hydra.callbacks.x._target_=os.abort"], "run 0 (seed=0): hydra.callbacks: a config runs no"),
+        (["seed=0,1", "+hydra.callbacks.x._target_=os.abort"], "hydra.callbacks: a config runs no code here"),
         (["seed=[1"], "cannot read 'seed=[1'"),
     ],
 )

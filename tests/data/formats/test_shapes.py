@@ -130,3 +130,23 @@ def test_shapes_are_drawn_once(tmp_path: Path) -> None:
     assert images[0].stat().st_mtime_ns == stamp
     other = ShapesConfig.model_validate(values | {"seed": 4}).dataset("train").images
     assert other[0].read_bytes() != images[0].read_bytes()
+
+
+def test_of_two_processes_that_draw_one_set_the_sooner_one_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ShapesConfig.model_validate(
+        {"name": "shapes", "root": tmp_path, "train": 2, "val": 1, "height": 32, "width": 32, "seed": 0}
+        | {"cache": "none", "sampler": "uniform"}
+    )
+    draw = shapes.make_shapes
+
+    def late(root: Path, **sizes: int) -> None:
+        draw(root, **sizes)
+        with monkeypatch.context() as second:
+            second.setattr(Path, "exists", lambda path: False)  # when it began
+            draw(root, **sizes)
+
+    monkeypatch.setattr(shapes, "make_shapes", late)
+    assert len(config.dataset("train")) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["v1_2+1_32x32_seed0"]

@@ -77,5 +77,10 @@ class ShapesConfig(DataOptions):
         folder = self.root / f"v{VERSION}_{self.train}+{self.val}_{self.width}x{self.height}_seed{self.seed}"
         if not folder.exists():
             log.info("drawing %d + %d images into %s", self.train, self.val, folder)
-            make_shapes(folder, train=self.train, val=self.val, height=self.height, width=self.width, seed=self.seed)
+            sizes = {"train": self.train, "val": self.val, "height": self.height, "width": self.width}
+            try:
+                make_shapes(folder, **sizes, seed=self.seed)
+            except OSError:
+                if not folder.exists():  # else another process, such as a run of the same sweep, was sooner
+                    raise
         return voc_layout(folder, role, SHAPES_CLASSES, f"shapes {role}", on_unpaired)
