@@ -25,6 +25,7 @@ PACKAGE = ROOT / "segapp"
 
 PAGES = {
     "data/README.md": "data.md",
+    "segapp/weights/embedded/README.md": "embedded.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "security.md",

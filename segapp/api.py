@@ -14,11 +14,11 @@ from segapp.inference.options import Side, Sliding, Whole
 from segapp.inference.predictor import Predictor
 from segapp.inference.runtimes import RuntimeName
 from segapp.models.head import ATROUS_RATES
-from segapp.weights.find import find_checkpoint
+from segapp.weights.find import EMBEDDED, find_checkpoint
 
 
 def load(
-    checkpoint: str | Path,
+    checkpoint: str | Path = EMBEDDED,
     *,
     device: DeviceName = "auto",
     precision: Precision = "auto",
@@ -33,12 +33,14 @@ def load(
     white_level: int | Literal["trained"] = "trained",
     offline: bool = False,
 ) -> Predictor:
-    """A callable that labels images: `labels = segapp.load("xception65_voc_coco_trainaug")(image)`.
+    """A callable that labels images: `labels = segapp.load()(image)`, or of the published
+    `segapp.load("xception65_voc_coco_trainaug")`.
 
     Its `probabilities(image)` gives K x H x W float16.
 
     Args:
-        checkpoint: a name of the model zoo, a file, exported ones too, a run's folder, or "latest".
+        checkpoint: "embedded", the small network for VOC's classes that comes with the program, a name of the model
+            zoo, a file, exported ones too, a run's folder, or "latest".
         device: "auto" is the first of cuda, mps, cpu that is there.
         precision: "auto" is bfloat16 on GPUs that have it, else float32.
         runtime: "torch", "onnxruntime" or "openvino"; "auto" is one that reads an exported file; else, on a CPU in

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from segapp.data.formats.shapes import SHAPES_CLASSES, make_shapes
+from segapp.models.deeplabv3plus import DeepLabV3PlusConfig
 from segapp.models.encoders.interface import INCEPTION
 from segapp.weights.checkpoint import CheckpointInfo, save_checkpoint
 from tests.networks import randomise, small
@@ -43,11 +44,13 @@ def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
         classes: tuple[str, ...] = SHAPES_CLASSES,
         trained_on: tuple[str, ...] = ("none",),
         seed: int = 0,
+        network: DeepLabV3PlusConfig | None = None,
     ) -> Path:
-        model = small().build(len(classes))
+        network = network or small()
+        model = network.build(len(classes))
         randomise(model, seed)
         info = CheckpointInfo(
-            network=small(),
+            network=network,
             classes=classes,
             background=0,
             normalization=INCEPTION,

@@ -58,6 +58,7 @@ def test_its_content(wheel: Path) -> None:
     ours = {f"segapp/conf/{path.relative_to(CONF).as_posix()}" for path in CONF.rglob("*.yaml")}
     assert ours <= names
     assert "segapp/py.typed" in names
+    assert {"segapp/weights/embedded/mobilenetv2_voc.safetensors", "segapp/weights/embedded/README.md"} <= names
     assert wheel.name.startswith(f"segapp-{__version__}-")
     assert not {name for name in names if name.startswith(("tests/", "tools/", "conf/", "docs/"))}
 

@@ -55,7 +55,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 def to_device(array: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
     """Without a wait for a GPU: from pinned memory, which PyTorch keeps until the copy is made."""
-    tensor = torch.from_numpy(array)
+    tensor = torch.from_numpy(array if array.flags.writeable else array.copy())  # PyTorch warns of others
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from threading import Thread
 from typing import IO, Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
@@ -90,6 +91,22 @@ def fetch(
     except (UserError, OSError) as problem:
         error = disk_error(folder, problem, otherwise=elsewhere) if isinstance(problem, OSError) else problem
         raise UserError(f"{error}. {otherwise}" if otherwise else str(error)) from None
+
+
+def answers(url: str, seconds: float = 2.0) -> bool:
+    """Whether the server of a file answers for it, known after so many seconds at the latest."""
+    found = []
+
+    def ask() -> None:
+        request = urllib.request.Request(url, headers={"User-Agent": "segapp"}, method="HEAD")
+        with suppress(OSError, http.client.HTTPException, ValueError):
+            urllib.request.build_opener(_Redirects).open(request, timeout=seconds).close()
+            found.append(url)
+
+    asking = Thread(target=ask, daemon=True)  # looking up a name has no time-out of its own
+    asking.start()
+    asking.join(seconds)
+    return bool(found)
 
 
 def _file_name(url: str) -> str:

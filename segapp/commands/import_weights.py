@@ -9,12 +9,14 @@ python tools/import_weights.py DIR@30000 output=mine.safetensors               t
 python tools/import_weights.py xception_weights_tf_dim_ordering_tf_kernels.h5 output=xception.safetensors     Keras's
 python tools/import_weights.py model.safetensors timm=resnet50.a1_in1k output=resnet50.safetensors
 python tools/import_weights.py runs/train/RUN output=encoder.safetensors format=timm
+python tools/import_weights.py runs/train/RUN output=small.safetensors half=true         in half of the room
 """
 
 import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field
 
 from segapp.base.compose import read_config
@@ -41,6 +43,7 @@ class ImportConfig(Config):
 
     output: UserPath | None
     format: Literal["segapp", "timm"]
+    half: bool
     offline: bool
     classes: UserPath | None
     trained_on: Words | None
@@ -83,6 +86,8 @@ def main(arguments: list[str]) -> int:
             is_timms = info.network.encoder.name == "timm"
             why = "of timm's, only Xceptions and Inception-v3 are written" if is_timms else "timm has no such network"
             raise UserError(f"{source} is {info.network.encoder.describe()}; {why}")
+        if config.half:
+            weights = {name: each.half() if each.dtype == torch.float32 else each for name, each in weights.items()}
         (write_timm if config.format == "timm" else write_converted)(config.output, info, weights)
     log.info("%s: %s", source, info.describe())
     print(f"{config.output} ({config.output.stat().st_size / 1e6:.0f} MB)")

@@ -1,6 +1,7 @@
 """Segments images and videos, or names images' classes by a classifier: files, folders or globs, then key=value.
 
 python tools/predict.py img.jpg                                     the published VOC weights, downloaded once
+python tools/predict.py img.jpg checkpoint=embedded                 the small network that comes with the program
 python tools/predict.py photos/ more/*.png checkpoint=runs/train/RUN output=DIR
 python tools/predict.py img.jpg checkpoint=latest                   what was trained here last
 python tools/predict.py img.jpg save=[mask,overlay,probabilities,json]
@@ -39,6 +40,7 @@ from segapp.inference.summary import (
     Progress,
     begin_progress,
     check_formats,
+    check_network,
     read_names,
     read_rows,
     starts,
@@ -50,7 +52,7 @@ from segapp.reports.results import print_results, write_results
 from segapp.runs.layout import CLASSES, CONFIG, REPORT, is_prediction
 from segapp.weights.checkpoint import read_info
 from segapp.weights.exported.description import is_exported
-from segapp.weights.find import find_checkpoint
+from segapp.weights.find import find_any
 
 log = logging.getLogger(__name__)
 
@@ -105,21 +107,24 @@ def main(arguments: list[str]) -> int:
     with processes(gpu=pick_device(config.device).type == "cuda") as job:
         inputs = job.from_main(inputs_of(named, config, job) if job.main else Inputs([], []))
         with job.main_first():
-            path = find_checkpoint(config.checkpoint, offline=config.offline)
+            path = find_any(config.checkpoint, offline=config.offline)
         if not is_exported(path) and isinstance(read_info(path).network, ClassifierConfig):
             return name_classes(inputs, config, path, job)
         predictor, info = config.open(path)
+        if len({*job.gather(repr(info))}) > 1:
+            raise UserError(f"checkpoint={config.checkpoint} is not the same network everywhere; name a file")
         labels = None if config.labels is None else LabelFolder(config.labels, predictor.classes)
         name = inputs.images[0].stem if inputs.images else video_names(inputs.videos)[0]
         with output_folder(config.output, "predict", name, job) as output, resume_hint(output, job):
             log.info("%s: %s", path, info.describe())
             if job.main:
-                save_config(output / CONFIG, config)
                 if config.resume is None or not is_prediction(output):
-                    begin_progress(output, inputs.names)
+                    begin_progress(output, inputs.names, repr(info))
                 else:
+                    check_network(output, repr(info))
                     for part in (*FOLDERS.values(), FRAMES):
                         remove_leftovers(output / part)
+                save_config(output / CONFIG, config)
             job.barrier()
             problems = []
             if inputs.images:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from segapp.base.errors import UserError
 from segapp.models.deformable import Version, replace
 from segapp.models.layers import ConvBN, SeparableConv, init_head, resize
 
@@ -120,10 +121,31 @@ class Decoder(nn.Module):
         separable: bool = True,
     ) -> None:
         super().__init__()
+        self.in_channels = in_channels
         self.reduce = ConvBN(low_level_in_channels, low_level_channels, eps=EPS)
         self.conv0 = conv3x3(in_channels + low_level_channels, channels, separable=separable)
         self.conv1 = conv3x3(channels, channels, separable=separable)
         init_head(self.modules())
+
+    @torch.no_grad()
+    def start_as_identity(self) -> None:
+        """Has it give the ASPP's output as it is, at the low-level feature's size, by its running statistics: a
+        network that had no decoder computes what it did, and learns from there (arXiv:1511.05641, function-preserving
+        initialisation). The ReLUs let that pass, which has been through one.
+
+        Raises:
+            UserError: it has other channels than the ASPP.
+        """
+        if self.conv0.out_channels != self.in_channels:
+            raise UserError(
+                f"model.decoder.channels={self.conv0.out_channels}: what the checkpoint, which has no decoder, "
+                f"computes is kept by one of model.aspp.channels={self.in_channels}"
+            )
+        for conv in (self.conv0, self.conv1):
+            conv.start_as_identity()
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d) and module.running_var is not None:
+                module.running_var.fill_(1 - module.eps)
 
     def forward(self, x: Tensor, low_level: Tensor) -> Tensor:
         low_level = self.reduce(low_level)

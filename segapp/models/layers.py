@@ -102,6 +102,14 @@ class ConvBN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.bn(self.conv(x)))  # type: ignore[no-any-return]
 
+    @property
+    def out_channels(self) -> int:
+        return self.conv.out_channels
+
+    def start_as_identity(self) -> None:
+        """Each output is the input of its number, but for BN and ReLU."""
+        nn.init.dirac_(self.conv.weight)
+
 
 class SeparableConv(nn.Module):
     """Depthwise 3x3, BN, [ReLU], pointwise 1x1, BN, [ReLU]."""
@@ -126,6 +134,15 @@ class SeparableConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.act(self.bn_dw(self.conv_dw(x)))
         return self.act(self.bn_pw(self.conv_pw(x)))  # type: ignore[no-any-return]
+
+    @property
+    def out_channels(self) -> int:
+        return self.conv_pw.out_channels
+
+    def start_as_identity(self) -> None:
+        """Each output is the input of its number, but for BN and ReLU."""
+        nn.init.dirac_(self.conv_dw.weight, groups=self.conv_dw.groups)
+        nn.init.dirac_(self.conv_pw.weight)
 
 
 def init_head(modules: Iterable[nn.Module]) -> None:

@@ -28,11 +28,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come. `validated`: the weights as they are have been scored."""
+    """How far a run has come.
+
+    `validated`: the weights as they are have been scored. `anew`: which of the network's parts began without weights,
+    as in ("decoder", "logits").
+    """
 
     iteration: int = 0
     validated: bool = False
     best_score: float | None = None
+    anew: tuple[str, ...] = ()
 
 
 def copied(value: Any) -> Any:

@@ -15,6 +15,7 @@ from segapp.evaluation.config import EvalConfig, EvalOptions
 from segapp.inference.options import InferenceConfig, InferenceOptions, Resized, check_whole
 from segapp.models.classifier import ClassifierConfig
 from segapp.models.deeplabv3plus import DeepLabV3PlusConfig
+from segapp.training.distillation import DistillationConfig
 from segapp.training.losses import LossConfig
 from segapp.training.optimizers import OptimizerConfig
 from segapp.training.schedules import ScheduleConfig
@@ -40,6 +41,7 @@ class TrainConfig(Config):
     batch_size: int = Field(gt=0)
     accumulate: int = Field(gt=0)
     batch_norm: Literal["train", "frozen"]
+    freeze_encoder_iterations: int = Field(default=0, ge=0)
     bn_momentum: float = Field(gt=0, le=1)
     recompute_bn: int = Field(ge=0)
     ema: Annotated[float, Field(gt=0, lt=1)] | None
@@ -100,6 +102,7 @@ class SegmentConfig(TrainConfig):
     inference: Annotated[InferenceConfig, AfterValidator(_given), AfterValidator(check_whole)]
     eval: EvalConfig
     colour_baseline: bool
+    distillation: DistillationConfig = DistillationConfig(teachers=(), weight=1, temperature=1)
 
     @model_validator(mode="after")
     def _validated(self) -> Self:

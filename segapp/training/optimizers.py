@@ -14,6 +14,8 @@ from segapp.models.layers import is_depthwise
 class OptimizerOptions(Config):
     """Keys that every optimizer has.
 
+    `encoder_lr_factor`: of all that the encoder has, on top of the others: below 1 where it is pretrained and the
+    head is not.
     `offset_lr_factor`: of what moves the taps of deformable convolutions; 0.1 in arXiv:1811.11168, Section 3.1.
     `clip_norm`: the most that the L2 norm of all gradients may be; None: any.
     """
@@ -21,6 +23,7 @@ class OptimizerOptions(Config):
     lr: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
     bias_lr_factor: float = Field(gt=0)
+    encoder_lr_factor: float = Field(default=1.0, gt=0)
     offset_lr_factor: float = Field(default=0.1, gt=0)
     clip_norm: float | None = Field(gt=0)
 
@@ -62,11 +65,12 @@ OptimizerConfig = Annotated[SGDConfig | AdamWConfig | RMSPropConfig, Field(discr
 
 def parameter_groups(model: nn.Module, config: OptimizerOptions) -> list[dict[str, Any]]:
     """Decays the weights of dense and pointwise convs and of fully connected layers alone; biases run at
-    `bias_lr_factor` times the rate, what moves the taps of deformable convs at `offset_lr_factor` times it.
+    `bias_lr_factor` times the rate, what moves the taps of deformable convs at `offset_lr_factor` times it, and all of
+    the encoder at `encoder_lr_factor` times its own.
 
     No decay on depthwise weights and BN (research/deeplab: core/xception.py's regularize_depthwise=False, and slim's
-    batch_norm without a regularizer); the factor is train_utils.py's gradient multiplier for biases. Frozen
-    parameters are in no group.
+    batch_norm without a regularizer); the factors are train_utils.py's gradient multipliers, that of the encoder seen
+    from the other side, last_layer_gradient_multiplier. Frozen parameters are in no group.
 
     Returns:
         Groups for torch.optim. "base_lr" stays as it is while a schedule sets "lr" to its share of it.
@@ -92,10 +96,25 @@ def parameter_groups(model: nn.Module, config: OptimizerOptions) -> list[dict[st
     if offsets:
         factor = config.offset_lr_factor
         kinds += [(offsets, factor, config.weight_decay), (offset_biases, factor, 0.0)]
+    if config.encoder_lr_factor != 1:
+        kinds = [part for kind in kinds for part in _apart(kind, model, config.encoder_lr_factor)]
     return [
         {"params": params, "lr": config.lr * factor, "base_lr": config.lr * factor, "weight_decay": decay}
         for params, factor, decay in kinds
     ]
+
+
+Kind = tuple[list[Tensor], float, float]
+"""Parameters, their factor of the rate, and their decay."""
+
+
+def _apart(kind: Kind, model: nn.Module, encoder_factor: float) -> list[Kind]:
+    """The head's of these parameters, and the encoder's at their own factor; neither where it has none."""
+    params, factor, decay = kind
+    encoder = {id(each) for each in model.get_submodule("encoder").parameters()}
+    head = [each for each in params if id(each) not in encoder]
+    rest = [each for each in params if id(each) in encoder]
+    return [part for part in ((head, factor, decay), (rest, factor * encoder_factor, decay)) if part[0]]
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:

@@ -35,6 +35,7 @@ from segapp.runs.layout import AVERAGED, WEIGHTS
 from segapp.training.checkpoints import Checkpoint, Progress, newest_checkpoint, read_checkpoint
 from segapp.training.classifying import Classifying
 from segapp.training.config import ClassifyConfig, SegmentConfig, TrainConfig
+from segapp.training.distillation import Teachers
 from segapp.training.losses import ClassLoss, Loss
 from segapp.training.segmentation import Segmentation
 from segapp.training.step import TrainStep
@@ -126,14 +127,16 @@ def prepare(config: TrainConfig, output: Path, processes: Processes) -> Setup:
     classes = data.training.classes
     model = config.model.build(len(classes))
     resumed = find_resumed(output, processes) if config.resume is not None else None
-    initial, beginning = load_initial(config, model, classes, resumed, processes)
+    initial, anew, beginning = load_initial(config, model, classes, resumed, processes)
     normalization = initial.normalization if initial is not None else model.encoder.normalization
 
     set_bn_momentum(model, config.bn_momentum)
     if config.activation_checkpointing:
         checkpoint_activations(model.encoder.blocks)
     if config.batch_norm == "frozen":
-        freeze_bn(model)
+        for name, part in model.named_children():
+            if name not in anew:
+                freeze_bn(part)
     elif processes.world_size > 1 and device.type == "cuda":
         # In place; torch has none for CPUs.
         nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
@@ -152,10 +155,13 @@ def prepare(config: TrainConfig, output: Path, processes: Processes) -> Setup:
     )
     task = make_task(config, data, description, device=device, processes=processes)
     task.add("", model)  # which is on the device before the optimizer looks at it
-    train_step = TrainStep(model, config, task.loss, normalization, device=device, processes=processes)
+    teachers = find_teachers(config, classes, device, processes)
+    train_step = TrainStep(
+        model, config, task.loss, normalization, device=device, processes=processes, teachers=teachers
+    )
     if train_step.averaged is not None:
         task.add(EMA, train_step.averaged.module)
-    progress = Progress() if resumed is None else restore(resumed, train_step)
+    progress = Progress(anew=anew) if resumed is None else restore(resumed, train_step)
     _warn(config, images_at_once)
     if data.validation is not None:
         warn_of_seen(data.validation, trained_on)
@@ -196,8 +202,9 @@ def load_initial(
     classes: tuple[str, ...],
     resumed: Checkpoint | None,
     processes: Processes,
-) -> tuple[CheckpointInfo | None, list[str]]:
-    """Loads what training starts from into `model`. Returns what the file says of itself, and lines for the log."""
+) -> tuple[CheckpointInfo | None, tuple[str, ...], list[str]]:
+    """Loads what training starts from into `model`. Returns what the file says of itself, which parts of the network
+    begin anew beside what was loaded, and lines for the log."""
     if resumed is not None:
         path = resumed[0] / WEIGHTS
         initial = read_info(path)
@@ -207,7 +214,7 @@ def load_initial(
                 f"[{', '.join(classes)}]; start another run"
             )
         restore_weights(path, model)
-        return initial, [f"resuming after iteration {resumed[1].iteration} of {config.iterations}"]
+        return initial, resumed[1].anew, [f"resuming after iteration {resumed[1].iteration} of {config.iterations}"]
     if config.checkpoint is not None:
         with processes.main_first():
             path = find_checkpoint(config.checkpoint, offline=config.offline)
@@ -215,13 +222,25 @@ def load_initial(
         lines = [f"starting from {path}: {initial.describe()}", *([remark] if remark else [])]
         if config.encoder_weights not in (None, AUTO):
             lines.append(f"encoder_weights={config.encoder_weights} is not used: a whole network is given")
-        return initial, lines
+        return initial, (), lines
     if config.encoder_weights is not None:
         with processes.main_first():
             path = find_encoder(config.encoder_weights, config.model.encoder, offline=config.offline)
         initial = start_encoder_from(path, model.encoder)
-        return initial, [f"starting from {path}: {initial.describe()}"]
-    return None, ["starting from scratch"]
+        anew = tuple(name for name, _ in model.named_children() if name != "encoder")
+        return initial, anew, [f"starting from {path}: {initial.describe()}"]
+    return None, (), ["starting from scratch"]
+
+
+def find_teachers(
+    config: TrainConfig, classes: tuple[str, ...], device: torch.device, processes: Processes
+) -> Teachers | None:
+    """None where there are none to learn from."""
+    if not isinstance(config, SegmentConfig) or not config.distillation.teachers:
+        return None
+    with processes.main_first():
+        paths = [find_checkpoint(name, offline=config.offline) for name in config.distillation.teachers]
+    return Teachers(config.distillation, paths, classes, device)
 
 
 def restore(resumed: Checkpoint, train_step: TrainStep) -> Progress:
@@ -320,6 +339,8 @@ def _warn(config: TrainConfig, images_for_bn: int) -> None:
         if getattr(config.schedule, key) >= config.iterations:
             log.warning("schedule.%s=%d is the whole run", key, getattr(config.schedule, key))
     if config.batch_norm == "frozen":
+        if config.checkpoint is None and config.encoder_weights is None:
+            log.warning("batch_norm=frozen from scratch: no statistics have been loaded that are worth keeping")
         return
     if config.iterations * config.bn_momentum < 3 and not config.recompute_bn:
         log.warning(

@@ -15,6 +15,7 @@ from segapp.base.distributed import Processes
 from segapp.inference.preprocess import normalize
 from segapp.models.encoders.interface import Normalization
 from segapp.training.config import TrainConfig
+from segapp.training.distillation import Teachers
 from segapp.training.losses import AnyLoss
 from segapp.training.optimizers import build_optimizer
 from segapp.training.schedules import lr_factor
@@ -31,6 +32,7 @@ class TrainStep:
 
     Args:
         normalization: of the images that the network is given.
+        teachers: to be learned from beside the labels.
 
     Attributes:
         averaged: the average of the weights and BN statistics, of decay `config.ema`; None where that is None.
@@ -45,6 +47,7 @@ class TrainStep:
         *,
         device: torch.device,
         processes: Processes,
+        teachers: Teachers | None = None,
     ) -> None:
         self.model = model
         self.optimizer = build_optimizer(model, config.optimizer)
@@ -57,25 +60,34 @@ class TrainStep:
         self._normalization = normalization
         self._device = device
         self._processes = processes
+        self._teachers = teachers
+        self._encoder_waits = False
         self._scaler = torch.amp.GradScaler(
             device.type, enabled=compute_dtype(device, config.precision) == torch.float16
         )
-        network: nn.Module = torch.compile(model) if config.compile else model  # type: ignore[assignment]
-        if processes.world_size > 1:
-            network = DistributedDataParallel(network, [processes.local_rank] if device.type == "cuda" else None)
-        self._network = network
+        self._compiled: nn.Module = torch.compile(model) if config.compile else model  # type: ignore[assignment]
+        self._network = self._shared()
         self.reset()
+
+    def _shared(self) -> nn.Module:
+        """The network, whose gradients all processes add up: of the parameters that need one by now."""
+        if self._processes.world_size == 1:
+            return self._compiled
+        ids = [self._processes.local_rank] if self._device.type == "cuda" else None
+        return DistributedDataParallel(self._compiled, ids)
 
     def reset(self) -> None:
         """Forgets what was counted since the last reset."""
         self._losses = torch.zeros((), device=self._device)
         self._void = torch.zeros((), dtype=torch.int64, device=self._device)
         self._norms = torch.zeros((), device=self._device)
+        self._taught = torch.zeros((), device=self._device)
         self._updates = 0
 
     def __call__(self, iteration: int, micro_batches: Sequence[MicroBatch]) -> None:
         """Update number `iteration`, from 1, by this process's micro-batches of the batch."""
         config, processes = self._config, self._processes
+        self._hold_encoder(iteration <= config.freeze_encoder_iterations)
         torch.manual_seed(random_seed(config.seed, iteration, processes.rank))
         done = iteration - 1
         factor = lr_factor(done, config.iterations, config.schedule, config.optimizer.lr)
@@ -83,12 +95,18 @@ class TrainStep:
             group["lr"] = group["base_lr"] * factor
         sent = [tuple(each.to(self._device, non_blocking=True) for each in pair) for pair in micro_batches]
         counts = processes.sum(torch.stack([self._loss.counts(labels, done) for _, labels in sent]).sum(0))
+        points = self._points([labels for _, labels in sent])
         self.optimizer.zero_grad()
         for number, (images, labels) in enumerate(sent, 1):
             with self._exchange(number == len(sent)):
                 with autocast(self._device, config.precision):
                     logits = self._network(normalize(images, self._normalization))
                 loss = self._loss(logits, labels, counts, done)
+                if self._teachers is not None:
+                    with autocast(self._device, config.precision):
+                        taught = self._teachers(images, logits, labels, points, self._stride)
+                    self._taught += taught.detach()
+                    loss = loss + taught
                 # DistributedDataParallel averages the processes' gradients; theirs are to be added up.
                 self._scaler.scale(loss * processes.world_size).backward()  # type: ignore[no-untyped-call]
             self._losses += loss.detach()
@@ -101,6 +119,27 @@ class TrainStep:
             self.averaged.update_parameters(self.model)
         self._void += counts.sum() == 0
         self._updates += 1
+
+    def _hold_encoder(self, waits: bool) -> None:
+        """Whether the head alone learns now; the BN of an encoder that waits keeps its statistics, too."""
+        encoder = self.model.get_submodule("encoder")
+        if waits:
+            encoder.eval()  # whatever validation left
+        if waits == self._encoder_waits:
+            return
+        self._encoder_waits = waits
+        encoder.requires_grad_(not waits).train(not waits)
+        self._network = self._shared()
+
+    @property
+    def _stride(self) -> int:
+        return self.model.logits_stride  # type: ignore[return-value]
+
+    def _points(self, labels: Sequence[Tensor]) -> Tensor:
+        """How many points of the batch teachers tell of."""
+        if self._teachers is None:
+            return torch.zeros((), device=self._device)
+        return self._processes.sum(torch.stack([self._teachers.counts(each, self._stride) for each in labels]).sum())
 
     def _exchange(self, last: bool) -> AbstractContextManager[Any]:
         """Gradients go between the processes with the last micro-batch alone."""
@@ -115,6 +154,8 @@ class TrainStep:
             "lr": self.optimizer.param_groups[0]["lr"],
             "void_batches": int(self._void.item()),
         }
+        if self._teachers is not None:
+            values["distillation"] = self._processes.sum(self._taught.clone()).item() / self._updates
         if self._config.optimizer.clip_norm is not None:
             values["grad_norm"] = self._norms.item() / self._updates
         return values

@@ -2,7 +2,7 @@
 
 import json
 import struct
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,8 +24,8 @@ from segapp.models.encoders.interface import INCEPTION, Encoder, Normalization
 
 METADATA = "segapp"
 """The key of the description in a file's metadata."""
-ENCODER, LOGITS = "encoder.", "logits."
-"""What the names of a network's encoder, and of its last layer, begin with."""
+ENCODER, DECODER, LOGITS = "encoder.", "decoder.", "logits."
+"""What the names of a network's encoder, of its decoder, and of its last layer, begin with."""
 HEAD = "head."
 CLASSIFIER, AUXILIARY = f"{HEAD}fc.", f"{HEAD}auxiliary."
 """What those of a classifier's last layer, and of its second head, begin with in a file, where its encoder's have no
@@ -225,6 +225,8 @@ def read_weights(
                         f"{path}: of another {what}: {name} is {by(shape)}, {by(tensor.shape)} is needed; {remedy}"
                     )
                 weights[name] = file.get_tensor(names[name])
+                if weights[name].dtype == torch.float16:  # as stored, to take half of the room
+                    weights[name] = weights[name].to(tensor.dtype)
                 if weights[name].dtype != tensor.dtype:
                     raise UserError(f"{path}: {name} is {weights[name].dtype}, {tensor.dtype} is needed; {remedy}")
     except (SafetensorError, OSError) as error:
@@ -326,10 +328,11 @@ def with_output_stride(info: CheckpointInfo, output_stride: int | None) -> Check
 def start_from(
     path: Path, model: DeepLabV3Plus | Classifier, classes: tuple[str, ...]
 ) -> tuple[CheckpointInfo, str | None]:
-    """Copies a checkpoint's weights into `model`, to train on; a logits layer of another size stays as it is.
+    """Copies a checkpoint's weights into `model`, to train on. A logits layer of another size stays as it is; a
+    decoder where the checkpoint's network has none starts as the identity.
 
     Returns:
-        What the file says of itself, and a remark on the logits layer.
+        What the file says of itself, and a remark on what it does not tell.
 
     Raises:
         UserError: no checkpoint, or one of another architecture.
@@ -340,6 +343,12 @@ def start_from(
     if is_classifier and info.is_segmentation:
         raise UserError(f"{path}: holds a network for segmentation; encoder_weights={path} starts from its encoder")
     expected = _without_new_offsets(path, model.state_dict())
+    new_decoder = _has_decoder(model.state_dict()) and info.is_segmentation and not _has_decoder(shapes_of(info))
+    if new_decoder:
+        assert isinstance(model, DeepLabV3Plus)
+        assert model.decoder is not None
+        model.decoder.start_as_identity()
+        expected = {name: each for name, each in expected.items() if not name.startswith(DECODER)}
     keeps = len(info.classes) == len(classes)
     reordered = info.classes != classes and {*info.classes} == {*classes}
     if reordered and any(each.shape[0] != len(classes) for name, each in expected.items() if name.startswith(last)):
@@ -357,9 +366,12 @@ def start_from(
     )
     model.load_state_dict(model.state_dict() | weights)
     remark = None
+    if new_decoder:
+        remark = "the decoder, missing there, starts as the identity"
     if not keeps:
         had = f"for {len(info.classes)} classes there" if info.classes else "missing there"
-        remark = f"the logits layer, {had}, is initialised anew for {len(classes)} classes; all else is loaded"
+        anew = f"the logits layer, {had}, is initialised anew for {len(classes)} classes; all else is loaded"
+        remark = f"{remark}; {anew}" if remark else anew
     elif reordered:
         order = [info.classes.index(name) for name in classes]
         model.load_state_dict(
@@ -369,6 +381,10 @@ def start_from(
     elif info.classes != classes:
         remark = f"the class names differ from those of {path}; they are matched by index"
     return info, remark
+
+
+def _has_decoder(names: Iterable[str]) -> bool:
+    return any(name.startswith(DECODER) for name in names)
 
 
 def start_encoder_from(path: Path, encoder: Encoder) -> CheckpointInfo:

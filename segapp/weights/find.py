@@ -6,7 +6,7 @@ from pathlib import Path
 
 from segapp.base.cache import cache_folder
 from segapp.base.config import as_typed
-from segapp.base.download import fetch
+from segapp.base.download import answers, fetch
 from segapp.base.errors import UserError
 from segapp.base.files import file_lock, scratch_folder
 from segapp.base.paths import runs_folder
@@ -23,7 +23,11 @@ from segapp.weights.zoo import ZOO, ZooEntry
 
 log = logging.getLogger(__name__)
 
-LATEST, AUTO = "latest", "auto"
+LATEST, AUTO, EMBEDDED = "latest", "auto", "embedded"
+PUBLISHED = "xception65_voc_coco_trainaug"
+"""The best network for VOC's classes that is published."""
+EMBEDDED_FILE = Path(__file__).parent / "embedded" / "mobilenetv2_voc.safetensors"
+"""A small network for VOC's classes, which comes with the program; README.md beside it is its card."""
 
 CONVERTER = 2
 """To be raised when what `convert` makes of the same file changes."""
@@ -31,7 +35,8 @@ CONVERTER = 2
 
 def find_checkpoint(name: str, *, offline: bool = False) -> Path:
     """A whole network: a file, a run's folder (its best checkpoint, else its last), `latest` (the newest best one
-    under runs/), or a name of the zoo, whose file is downloaded and converted the first time.
+    under runs/), `embedded` (the small one that comes with the program), or a name of the zoo, whose file is
+    downloaded and converted the first time.
 
     Raises:
         UserError: there is none, or it cannot be had.
@@ -39,6 +44,30 @@ def find_checkpoint(name: str, *, offline: bool = False) -> Path:
     if name in ZOO and ZOO[name].kind == "encoder":  # told before a long download
         raise UserError(f"{name} is an encoder alone; training starts from it with encoder_weights={name}")
     return find_weights(name, offline=offline)
+
+
+def find_any(name: str, *, offline: bool = False) -> Path:
+    """`find_checkpoint`, which "auto" does not fail: the published Xception-65 for VOC if it is in the cache or its
+    server answers, else the embedded network, and a line in the log that says so.
+    """
+    if name != AUTO:
+        return find_checkpoint(name, offline=offline)
+    if not converted(PUBLISHED).is_file() and (offline or not answers(ZOO[PUBLISHED].url)):
+        return _embedded_instead("is not in the cache" if offline else "cannot be reached")
+    try:
+        return published(PUBLISHED, offline=offline)
+    except UserError as error:
+        return _embedded_instead(f"cannot be had ({error})")
+
+
+def _embedded_instead(reason: str) -> Path:
+    path = find_checkpoint(EMBEDDED)
+    log.warning(
+        "%s %s: the small network that comes with segapp predicts, of mIoU %.1f on 203 images of VOC 2012 val; "
+        "tools/import_weights.py %s gets the better one, of 82.2 on all of val",
+        *(PUBLISHED, reason, 100 * read_info(path).scores["miou"], PUBLISHED),
+    )
+    return path
 
 
 def find_encoder(weights: str, encoder: EncoderConfig, *, offline: bool = False) -> Path:
@@ -86,6 +115,8 @@ def find_weights(name: str, *, offline: bool = False) -> Path:
                 "or name a file or a run's folder with checkpoint="
             )
         return found[-1]
+    if name == EMBEDDED:
+        return EMBEDDED_FILE
     if name in ZOO:
         return published(name, offline=offline)
     path = as_typed(name)
@@ -105,7 +136,7 @@ def find_weights(name: str, *, offline: bool = False) -> Path:
         raise UserError(f"{path} is an archive: tools/import_weights.py {path} output=NAME.safetensors converts it")
     if not path.is_file():
         raise UserError(
-            f"{path}: no such checkpoint; a file, a run's folder, latest, or a name that "
+            f"{path}: no such checkpoint; a file, a run's folder, latest, embedded, or a name that "
             "tools/import_weights.py list shows is expected"
         )
     return path
@@ -118,7 +149,7 @@ def published(name: str, *, offline: bool = False) -> Path:
         UserError: they cannot be downloaded, written or read.
     """
     entry = ZOO[name]
-    path = cache_folder() / f"weights-{CONVERTER}" / f"{name}.safetensors"
+    path = converted(name)
     downloads = cache_folder() / "downloads" / name
     get = partial(fetch, entry.url, downloads, megabytes=entry.megabytes, offline=offline, otherwise=instead(entry))
     if _is_sound(path):
@@ -147,6 +178,11 @@ def published(name: str, *, offline: bool = False) -> Path:
             f"{path}: cannot be written ({error.strerror}); SEGAPP_CACHE=DIR names another cache folder"
         ) from None
     return path
+
+
+def converted(name: str) -> Path:
+    """Where weights of the zoo are kept in our format."""
+    return cache_folder() / f"weights-{CONVERTER}" / f"{name}.safetensors"
 
 
 def _is_sound(path: Path) -> bool:

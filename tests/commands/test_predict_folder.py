@@ -240,6 +240,8 @@ def test_a_run_of_other_images_is_not_gone_on_with(make_checkpoint: Make, tmp_pa
     assert run_predict(photos / "000.png", *options) == 0
     assert run_predict(photos, *options) == 2
     assert f"output={out} holds a run of other images" in capsys.readouterr().err
+    assert run_tool("predict", [f"resume={out}", f"checkpoint={make_checkpoint('b', trained_on=('b',))}"]) == 2
+    assert f"{out} was begun with another network" in capsys.readouterr().err
     assert run_tool("predict", [str(photos), f"resume={out}"]) == 2
     assert "knows what it was given; name nothing" in capsys.readouterr().err
 

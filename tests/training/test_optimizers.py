@@ -90,6 +90,17 @@ def test_frozen_parameters_are_left_out() -> None:
     assert found
 
 
+def test_an_encoders_rates_have_a_factor_on_top_of_their_own() -> None:
+    """And nothing else about it changes: groups come apart by it, decay and biases stay."""
+    model = small().build(3)
+    plain = settings(model, build_optimizer(model, PAPER))
+    apart = settings(model, build_optimizer(model, PAPER.model_copy(update={"encoder_lr_factor": 0.25})))
+    assert apart.keys() == plain.keys()
+    for name, (lr, base_lr, decay) in plain.items():
+        factor = 0.25 if name.startswith("encoder.") else 1
+        assert apart[name] == pytest.approx((lr * factor, base_lr * factor, decay)), name
+
+
 @pytest.mark.parametrize("config", [PAPER, adamw()], ids=["sgd", "adamw"])
 def test_the_base_rate_survives_a_schedule_and_a_file(config: OptimizerConfig) -> None:
     model = small().build(3)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -312,6 +313,48 @@ def test_frozen_statistics_do_not_move_and_train_cannot_thaw_them() -> None:
             assert not torch.equal(moved[name], start[name]), name
         elif ".bn" in name:
             assert not torch.equal(each, start[name]), "scale and shift go on learning"
+
+
+def test_an_encoder_waits_for_the_head() -> None:
+    """Neither its weights nor its statistics move in the first iterations, and both do after."""
+    batch = batch_of_uneven_images(4)
+    options = ["batch_norm=train", "optimizer.lr=0.1", "iterations=9", "freeze_encoder_iterations=2"]
+    torch.manual_seed(0)
+    model = tiny(Path("unused")).model.build(7)
+    randomise(model)
+    start = model.state_dict()
+    first, updater = updated([batch], *options)
+    first = {name: each.clone() for name, each in first.items()}
+    updater.model.eval().train()  # as validation does
+    updater(2, [batch])
+    second = {name: each.clone() for name, each in updater.model.state_dict().items()}
+    updater(3, [batch])
+    third = updater.model.state_dict()
+    for name, each in start.items():
+        if name.startswith("encoder."):
+            assert torch.equal(each, first[name]), name
+            assert torch.equal(each, second[name]), name
+            assert not torch.equal(each, third[name]), name
+        elif "running" in name:
+            assert not torch.equal(first[name], second[name]), name
+
+
+def test_frozen_statistics_are_those_that_were_loaded(tmp_path: Path) -> None:
+    """The head beside a loaded encoder begins anew and counts its own; so it does when the run is resumed."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    train(tiny(tmp_path / "data", "iterations=1", "validate_every=null"), first)
+    loaded = weights(first)
+    config = ["iterations=4", "validate_every=null", f"encoder_weights={first}", "batch_norm=frozen", "save_every=2"]
+    train(tiny(tmp_path / "data", *config), second)
+    whole = weights(second)
+    for name, each in whole.items():
+        if "running" in name:
+            assert torch.equal(each, loaded[name]) == name.startswith("encoder."), name
+    shutil.rmtree(checkpoint_folders(second)[-1])
+    train(tiny(tmp_path / "data", *config, f"resume={second}"), second)
+    assert all(torch.equal(each, whole[name]) for name, each in weights(second).items())
 
 
 def test_the_average_is_exponential() -> None:

@@ -23,10 +23,12 @@ from segapp.data.formats.shapes import SHAPES_CLASSES
 from segapp.models.classifier import ClassifierConfig
 from segapp.models.encoders.interface import INCEPTION
 from segapp.models.encoders.mobilenet_v2 import MobileNetV2Config
+from segapp.models.layers import resize
 from segapp.training.config import TrainConfig
 from segapp.training.trainer import train
 from segapp.weights.checkpoint import (
     CheckpointInfo,
+    load_model,
     read_info,
     read_network_info,
     start_encoder_from,
@@ -271,6 +273,29 @@ def test_other_classes_get_a_new_logits_layer_and_all_else_is_loaded(make_checkp
     remark = start_from(path, model, ("other", *SHAPES_CLASSES[1:]))[1]
     assert remark is not None
     assert "class names differ" in remark
+
+
+@pytest.mark.parametrize("separable", [True, False])
+def test_a_network_without_a_decoder_computes_what_it_did_with_one(make_checkpoint: Make, separable: bool) -> None:
+    path = make_checkpoint(network=small(decoder=None))
+    plain, _ = load_model(path)
+    model = small(decoder__separable=separable).build(7)
+    assert start_from(path, model, SHAPES_CLASSES)[1] == "the decoder, missing there, starts as the identity"
+    images = torch.randn(2, 3, 65, 49)
+    with torch.no_grad():
+        found, expected = model.eval()(images), resize(plain(images), (17, 13))
+    assert torch.allclose(found, expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
+
+    loss = model(images).square().mean()
+    loss.backward()
+    assert model.decoder is not None
+    assert all(each.grad is not None for each in model.decoder.parameters())
+    fewer = small().build(3)
+    remark = start_from(path, fewer, ("background", "cat", "dog"))[1]
+    assert remark is not None
+    assert "starts as the identity; the logits layer, for 7 classes there, is initialised anew" in remark
+    with pytest.raises(UserError, match=r"model\.decoder\.channels=24.*model\.aspp\.channels=16"):
+        start_from(path, small(decoder__channels=24).build(7), SHAPES_CLASSES)
 
 
 def test_all_but_the_logits_stays_strict(make_checkpoint: Make) -> None:
