@@ -17,13 +17,13 @@ import torch
 import yaml
 
 import segapp
-from segapp.base.compose import choices
 from segapp.base.devices import keep_freed_memory
 from segapp.base.distributed import ALONE, Processes, is_of_another_process, rank
 from segapp.base.errors import Stopped, UserError
 from segapp.base.files import discarded_if_empty, output_parent, writable_folder
+from segapp.base.hydra_flags import Flags, Shown, complete, config_files, current, in_force, split_flags
 from segapp.base.logs import ProgressHandler
-from segapp.base.paths import CONF, as_invoked, runs_folder
+from segapp.base.paths import as_invoked, runs_folder
 
 PARTIAL = 1
 """Exit status when some images failed and the rest was done."""
@@ -56,6 +56,8 @@ def main(arguments: Sequence[str]) -> int:
     if name in ("-h", "--help"):
         print("\n".join(["segapp TOOL ... (--help after a tool says more)", "", *map(_line, TOOLS)]))
         return 0
+    if name in ("-sc", "--shell-completion"):
+        return completed(arguments)
     if name == "--version":
         print(segapp.__version__)
         return 0
@@ -70,13 +72,40 @@ def _line(tool: str) -> str:
     return f"  {tool:15} {doc.strip().splitlines()[0]}"
 
 
+def completed(arguments: Sequence[str]) -> int:
+    """`segapp --shell-completion ...`, which the shell asks with what is typed so far in COMP_LINE."""
+    program, _, typed = os.environ.get("COMP_LINE", "").partition(" ")
+    tool, space, rest = typed.partition(" ")
+    if not space and any(each.startswith("query=") for each in arguments):
+        print("\n".join(each for each in TOOLS if each.startswith(tool)))
+        return 0
+    os.environ["COMP_LINE"] = f"{program} {rest}"
+    return run_tool(tool if tool in TOOLS else "train", arguments)
+
+
 def run_tool(name: str, arguments: Sequence[str]) -> int:
     """Runs one of TOOLS. Returns the exit status."""
     command = importlib.import_module(f"segapp.commands.{name}")
-    if {"-h", "--help"} & set(arguments):
-        print(help_text(command.__doc__ or "", getattr(command, "CONFIGS", (name,))))
-        return 0
-    return guarded(command.main, arguments, less_memory=getattr(command, "LESS_MEMORY", ""))
+    configs: tuple[str, ...] = getattr(command, "CONFIGS", (name,))
+
+    def run(arguments: list[str]) -> int:
+        flags, rest = split_flags(arguments)
+        with in_force(flags):
+            if flags.help:
+                print(help_text(command.__doc__ or "", configs, flags))
+                return 0
+            if not configs:
+                flags.refuse(f"{name} has no config")
+            if flags.shell_completion:
+                complete(flags, configs[0] if configs else "train", rest)
+                return 0
+            if flags.multirun:
+                if not hasattr(command, "sweep"):
+                    raise UserError(f"--multirun: {name} does one thing at a time; train makes sweeps")
+                return int(command.sweep(rest))
+            return int(command.main(rest))
+
+    return guarded(run, arguments, less_memory=getattr(command, "LESS_MEMORY", ""))
 
 
 def guarded(command: Callable[[list[str]], int], arguments: Sequence[str], *, less_memory: str = "") -> int:
@@ -94,12 +123,11 @@ def guarded(command: Callable[[list[str]], int], arguments: Sequence[str], *, le
     level = logging.ERROR if rank() else logging.INFO  # of a job's processes, the first one speaks
     logging.basicConfig(level=level, format="%(message)s", handlers=[ProgressHandler()], force=True)
     try:
-        dashed = next((each for each in arguments if each.startswith("-") and not Path(each).exists()), None)
-        if dashed is not None:
-            raise UserError(f"{dashed}: options are written key=value, as in checkpoint=latest; --help shows them")
         status = command(list(arguments))
         sys.stdout.flush()
         return status
+    except Shown:
+        return 0
     except UserError as error:
         message = str(error)
     except torch.OutOfMemoryError:
@@ -132,23 +160,36 @@ def guarded(command: Callable[[list[str]], int], arguments: Sequence[str], *, le
     return REFUSED
 
 
-def help_text(doc: str, configs: Sequence[str]) -> str:
+FLAGS = """Hydra's flags: --cfg job|hydra|all [--package KEY] [--resolve], --info [KIND], --config-dir DIR (your own
+experiment/, data/, model/encoder/ ... beside the project's), --config-name NAME, --shell-completion install=bash"""
+
+
+def help_text(doc: str, configs: Sequence[str], flags: Flags) -> str:
     """The tool's examples, and of each of its configs the choices in each group and the commented values."""
-    lines = [doc.strip(), ""]
-    for name in configs:
-        config = (CONF / f"{name}.yaml").read_text(encoding="utf-8")
+    lines = [doc.strip(), "", *([FLAGS, ""] if configs else [])]
+    for name in (flags.config_name, *configs[1:]) if flags.config_name is not None else configs:
+        file = config_files(str(Path(name).parent)).get(Path(name).name)
+        if file is None:
+            raise UserError(f"--config-name {name}: no such config; there are: {', '.join(config_files(''))}")
+        config = file.read_text(encoding="utf-8")
         defaults = yaml.safe_load(config).get("defaults", ())
         chosen = [each for entry in defaults if isinstance(entry, dict) for each in entry if "override" not in each]
         groups = [group for each in chosen for group in _nested(each)]
         if groups:
-            lines += ["Choices:", *(f"  {group}={'|'.join(choices(group))}" for group in groups), ""]
-        lines += [f"Every value can be set as key=value; conf/{name}.yaml:", "", config]
+            project, *own = flags.folders
+            inside = [each.name for folder in own for each in sorted(folder.iterdir()) if each.is_dir()]
+            new = [f"+{group}" for group in inside if not (project / group).is_dir()]
+            listed = {group: "|".join(sorted(config_files(group.lstrip("+")))) for group in [*groups, *new]}
+            lines += ["Choices:", *(f"  {group}={files}" for group, files in listed.items()), ""]
+        where = f"conf/{name}.yaml" if file.is_relative_to(flags.folders[0]) else file
+        lines += [f"Every value can be set as key=value; {where}:", "", config]
     return as_invoked("\n".join(lines))
 
 
 def _nested(group: str) -> list[str]:
     """The group and the groups in it, as model and model/encoder."""
-    inner = sorted(folder.name for folder in (CONF / group).iterdir() if folder.is_dir())
+    folders = [folder / group for folder in current().folders if (folder / group).is_dir()]
+    inner = sorted({each.name for folder in folders for each in folder.iterdir() if each.is_dir()})
     return [group, *(each for name in inner for each in _nested(f"{group}/{name}"))]
 
 

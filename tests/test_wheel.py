@@ -71,11 +71,16 @@ def test_it_trains_predicts_and_evaluates_outside_the_clone(installed: Path, tmp
         command = [str(installed / program), *arguments]
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
-    trained = run("train", *TINY, "data.root=shapes", "iterations=2", "validate_every=2")
+    own = tmp_path / "own" / "optimizer"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("defaults: [sgd]\nlr: 0.125\n")
+    mine = ("--config-dir", "own", "optimizer=mine")
+    trained = run("train", *TINY, "data.root=shapes", "iterations=2", "validate_every=2", *mine)
     assert trained.returncode == 0, trained.stderr
     (folder,) = (tmp_path / "runs" / "train").iterdir()
     assert "next: segment a picture     segapp predict IMAGE checkpoint=" in trained.stdout
     assert "tools/" not in trained.stdout
+    assert "lr: 0.125" in (folder / "config.yaml").read_text()
 
     write_image(tmp_path / "img.png", np.zeros((40, 50, 3), np.uint8))
     predicted = run("predict", "img.png", f"checkpoint={folder / 'best.safetensors'}", "device=cpu", "runtime=torch")
@@ -97,7 +102,8 @@ def test_it_trains_predicts_and_evaluates_outside_the_clone(installed: Path, tmp
     assert evaluated.returncode == 0, evaluated.stderr
     assert evaluated.stdout.splitlines()[-1].startswith("mIoU 0.")
 
-    shown = run("train", "--help")
+    shown = run("train", "--help", "--config-dir", "own")
+    assert "  optimizer=adamw|mine|rmsprop|sgd\n" in shown.stdout
     assert "segapp train experiment=demo" in shown.stdout
     assert "tools/" not in shown.stdout
     wrong = run("import_weights")
@@ -105,5 +111,5 @@ def test_it_trains_predicts_and_evaluates_outside_the_clone(installed: Path, tmp
     assert run("--version").stdout == f"{__version__}\n"
     assert run("trian").stderr == "error: trian is no tool of segapp; did you mean train?\n"
 
-    assert {path.name for path in tmp_path.iterdir()} == {"cache", "img.png", "runs", "shapes"}
+    assert {path.name for path in tmp_path.iterdir()} == {"cache", "img.png", "own", "runs", "shapes"}
     assert files(installed.parent) == before, "nothing is written beside the program"

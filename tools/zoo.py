@@ -3,7 +3,7 @@
 import sys
 
 import segapp.base.quiet_start  # noqa: F401
-from segapp.cli import main
+from segapp.cli import main  # Hydra completes where it reads "@hydra.main"
 
 if __name__ == "__main__":
     sys.exit(main(["zoo", *sys.argv[1:]]))

@@ -28,7 +28,7 @@ def extract(archive: Path, folder: Path, is_needed: Callable[[str], bool], *, li
     """
     made: list[Path] = []  # files, and the folders made for them, in order
     try:
-        _extract(archive, folder, is_needed, limit, made)
+        files = list(_extracted(archive, folder, is_needed, limit, made))
     except BaseException as error:
         for path in reversed(made):
             with suppress(OSError):
@@ -38,10 +38,21 @@ def extract(archive: Path, folder: Path, is_needed: Callable[[str], bool], *, li
                 f"{archive} was not unpacked: {disk_error(folder, error, otherwise='take another folder')}"
             ) from None
         raise
-    return [path for path in made if path.is_file()]
+    return files
 
 
-def _extract(archive: Path, folder: Path, is_needed: Callable[[str], bool], limit: int, made: list[Path]) -> None:
+def extract_each(archive: Path, folder: Path, is_needed: Callable[[str], bool], *, limit: int) -> Iterator[Path]:
+    """As `extract`, file by file, for an archive of archives: what is done with one may move or remove it.
+
+    Raises:
+        UserError: as `extract`; what was unpacked before is left.
+    """
+    return _extracted(archive, folder, is_needed, limit, [])
+
+
+def _extracted(
+    archive: Path, folder: Path, is_needed: Callable[[str], bool], limit: int, made: list[Path]
+) -> Iterator[Path]:
     total = 0
     for member in (_zip_members if zipfile.is_zipfile(archive) else _tar_members)(archive):
         name = PurePosixPath(member.name).as_posix()
@@ -68,6 +79,7 @@ def _extract(archive: Path, folder: Path, is_needed: Callable[[str], bool], limi
         with file:
             for chunk in member.content:
                 file.write(chunk)
+        yield target
 
 
 Kind = Literal["file", "folder", "other"]

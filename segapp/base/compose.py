@@ -4,22 +4,25 @@ import difflib
 import logging
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from segapp.base.config import Config
 from segapp.base.errors import UserError
-from segapp.base.paths import CONF, PACKAGE
+from segapp.base.hydra_flags import config_files, current, is_group, show, start_hydra
+from segapp.base.paths import PACKAGE
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,9 @@ RENAMED = {
 }
 """Keys of version 0.1, which are still understood, and what they are called now."""
 
+LAUNCHERS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit"}
+"""Choices of hydra/launcher that an extra of pyproject.toml brings."""
+
 OF_TASK = {"data=image_folder": "classification", "model=image_classifier": "classification"}
 """Choices that one task alone has."""
 
@@ -51,43 +57,96 @@ ADDED: dict[str, Any] = {
 
 
 def choices(group: str) -> list[str]:
-    """The files of a config group."""
-    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    """The files of a config group, the user's among them."""
+    return sorted(config_files(group))
 
 
 def read_config(name: str, overrides: Sequence[str], kind: type[C]) -> C:
-    """Composes conf/NAME.yaml with Hydra's overrides and checks every key and value.
+    """Composes conf/NAME.yaml, or what --config-name says, with Hydra's overrides and checks every key and value.
 
     Raises:
         UserError: an unknown key, choice or value is named, with the nearest known one.
+        Shown: --cfg or --info has asked for the config alone.
     """
-    return validate(compose_config(name, overrides, kind), kind)
+    flags, words = current(), typed_words(name, overrides, kind)
+    name = flags.config_name or name
+    if flags.info is None:
+        composed, unfit = _composed(name, words)
+        config = validate(composed, kind)
+        words += [f"~{key}" for key in unfit]
+    if flags.cfg is not None or flags.info is not None:
+        with errors_in_one_line(name, words):
+            show(flags, start_hydra(flags, name), name, words)
+    return config
+
+
+def typed_words(name: str, overrides: Sequence[str], kind: type[Config]) -> list[str]:
+    """Overrides as Hydra reads them: old keys renamed, text quoted, and what they imply added."""
+    return [_quoted(_renamed(each), kind) for each in [*overrides, *_implied(name, overrides)]]
 
 
 def compose_config(name: str, overrides: Sequence[str], kind: type[Config] = Config) -> dict[str, Any]:
     """The composed and resolved config as plain data, its keys not yet checked; `kind` says which take text."""
-    GlobalHydra.instance().clear()
+    return _composed(name, typed_words(name, overrides, kind))[0]
+
+
+def _composed(name: str, overrides: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The config, and the keys that are left out of it."""
+    with errors_in_one_line(name, overrides):
+        start_hydra(current(), name)
+        composed = compose(name, overrides, return_hydra_config=True)
+        _check_hydra(composed.hydra, overrides)
+        with open_dict(composed):
+            del composed["hydra"]
+        unfit = _unfit(composed, overrides)
+        for key in unfit:
+            log.info("%s is left out: what is chosen has no such key", key)
+        return OmegaConf.to_container(composed, resolve=True, throw_on_missing=True), unfit  # type: ignore[return-value]
+
+
+@contextmanager
+def errors_in_one_line(name: str, overrides: list[str]) -> Iterator[None]:
+    """Raises:
+    UserError: in place of what Hydra and OmegaConf raise.
+    """
     try:
-        overrides = [_quoted(_renamed(each), kind) for each in [*overrides, *_implied(name, overrides)]]
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            try:
-                composed = compose(name, overrides)
-                for key in _unfit(composed, overrides):
-                    log.info("%s is left out: what is chosen has no such key", key)
-                return OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
-            except OverrideParseException as error:
-                message = f"cannot read {error.override!r}: write key=value, and quote special characters"
-                raise UserError(message) from None
-            except MissingConfigException as error:
-                known = ", ".join(error.options or ())
-                raise UserError(f"{error.missing_cfg_file}: no such choice; there are: {known}") from None
-            except ConfigCompositionException as error:
-                raise UserError(_composition_problem(error, _known_keys(name, overrides))) from None
+        yield
+    except OverrideParseException as error:
+        raise UserError(f"cannot read {error.override!r}: write key=value, and quote special characters") from None
+    except MissingConfigException as error:
+        raise UserError(_missing(error)) from None
+    except ConfigCompositionException as error:
+        if "Ambiguous value" in str(error):
+            first = str(error).splitlines()[0]
+            many = "a list stands in brackets, key=[a,b], text in quotes, and --multirun makes a run of each value"
+            raise UserError(f"{first}; {many}") from None
+        raise UserError(_composition_problem(error, _known_keys(name, overrides))) from None
     except (HydraException, OmegaConfBaseException) as error:
-        hint = "; a list stands in brackets: key=[a,b]" if "Ambiguous value" in str(error) else ""
-        raise UserError(f"{error}{hint}") from None
+        raise UserError(str(error)) from None
     except ValueError as error:  # Hydra's own, at a group set to null or to a number
         raise UserError(f"{' '.join(_choices(overrides))}: {error}") from None
+    finally:
+        GlobalHydra.instance().clear()  # for whoever uses this as a library, and Hydra, too
+
+
+def _check_hydra(hydra: DictConfig, overrides: Sequence[str]) -> None:
+    """Raises:
+    UserError: Hydra is told what a single run does not follow.
+    """
+    if hydra.mode == RunMode.MULTIRUN:
+        raise UserError("hydra.mode is MULTIRUN: add --multirun to the command, or hydra.mode=RUN for one run")
+    if hydra.callbacks:
+        raise UserError("hydra.callbacks: a config runs no code here; take them out")
+    if any(each.startswith("hydra.run.dir=") for each in overrides):
+        raise UserError("hydra.run.dir: the folder of a run is named by output=DIR")
+
+
+def _missing(error: MissingConfigException) -> str:
+    known = choices("") if error.options is None else error.options
+    group, _, name = (error.missing_cfg_file or "").rpartition("/")
+    extra = LAUNCHERS.get(name) if group == "hydra/launcher" else None
+    hint = f"; pip install 'segapp[{extra}]' brings it" if extra else ""
+    return f"{error.missing_cfg_file}: no such choice; there are: {', '.join(known)}{hint}"
 
 
 def _unfit(composed: DictConfig, overrides: Sequence[str]) -> list[str]:
@@ -97,8 +156,8 @@ def _unfit(composed: DictConfig, overrides: Sequence[str]) -> list[str]:
     unfit = []
     chosen = dict(choice.lstrip("+").split("=", 1) for choice in _choices(overrides))  # of a group, the last one
     for group, name in chosen.items():
-        file = CONF / group / f"{name}.yaml"
-        known = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+        file = config_files(group).get(name)
+        known = yaml.safe_load(file.read_text(encoding="utf-8")) if file is not None else None
         place = OmegaConf.select(composed, group.replace("/", "."))
         if known is None or "defaults" in known or not isinstance(place, DictConfig):
             continue
@@ -152,7 +211,8 @@ def _renamed(override: str) -> str:
 
 def _types(kind: type[Config]) -> Iterator[tuple[str, Any]]:
     """Every dotted key of a config class, with each type that its value may be of."""
-    for name, field in kind.model_fields.items():
+    for attribute, field in kind.model_fields.items():
+        name = field.alias or attribute
         for each in _members(field.annotation):
             if isinstance(each, type) and issubclass(each, Config):
                 yield from ((f"{name}.{inner}", kind_of_it) for inner, kind_of_it in _types(each))
@@ -231,7 +291,7 @@ def _path_of(location: tuple[int | str, ...], values: Any) -> str:
 def _choices(overrides: Sequence[str]) -> list[str]:
     """Those overrides that choose a config of a group."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return [each.input_line or "" for each in parsed if each.key_or_group and (CONF / each.key_or_group).is_dir()]
+    return [each.input_line or "" for each in parsed if each.key_or_group and is_group(each.key_or_group)]
 
 
 def _known_keys(name: str, overrides: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The only place that fetches files from the network. What comes from there is untrusted."""
+"""Fetches files by http; remote.py copies what has other addresses, and nothing else does. All of it is untrusted."""
 
 import hashlib
 import http.client

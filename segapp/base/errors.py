@@ -1,6 +1,7 @@
 """The one exception that a tool shows as a single line, and words for such lines."""
 
 import errno
+import signal as signals
 from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +24,14 @@ class UserError(Exception):
         message = "".join(each if each.isprintable() else repr(each)[1:-1] for each in line)
         half = MOST_SHOWN // 2
         super().__init__(message if len(message) <= MOST_SHOWN else f"{message[:half]} ... {message[-half:]}")
+
+
+STOP_SIGNALS = tuple(
+    getattr(signals, name)
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")  # the last two as SLURM and submitit send them, if told to
+    if hasattr(signals, name)
+)
+"""At which training saves what there is, and ends."""
 
 
 class Stopped(BaseException):

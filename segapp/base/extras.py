@@ -11,6 +11,7 @@ EXTRAS = {
     "int8": ("nncf",),
     "video": ("av",),
     "parquet": ("pyarrow",),
+    "sweep": ("optuna",),
 }
 """Each extra of pyproject.toml, and the modules by which it is known to be installed."""
 

@@ -1,18 +1,11 @@
 """Times several networks beside one another: each takes its turn in each round, and ratios are of medians."""
 
-import multiprocessing
-import re
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -24,6 +17,7 @@ from segapp.base.devices import Precision, compute_dtype, pick_device
 from segapp.base.errors import UserError
 from segapp.benchmarks.contenders import CONTENDERS, Contender
 from segapp.benchmarks.layers import Step, print_layers, profile_layers, untracked
+from segapp.benchmarks.memory import peak_memory
 from segapp.benchmarks.timing import (
     NetworkBenchmarkConfig,
     clock_of,
@@ -212,18 +206,8 @@ def print_timings(timings: dict[str, Timing], batch_size: int, *, passes: int, m
 
 def peak_of_a_process(config: C, prepare: Prepare[C], name: str) -> float:
     """Bytes of main memory at the peak of a fresh process that builds the network and runs two batches."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            return pool.submit(_peak, config, prepare, name).result()
-        except BrokenProcessPool:
-            raise UserError(f"{name}: the process that measures its memory was killed; lower batch_size") from None
+    return peak_memory(name, _step, config, prepare, name)
 
 
-def _peak(config: C, prepare: Prepare[C], name: str) -> float:
-    _, step = prepare(config, CONTENDERS[name])
-    for _ in range(2):
-        step(untracked)
-    status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss would count the parent, too, as it was when this process was forked from it
-        return int(re.findall(r"VmHWM:\s+(\d+)", status.read_text())[0]) * 1e3
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1e3)
+def _step(config: C, prepare: Prepare[C], name: str) -> Callable[[], object]:
+    return partial(prepare(config, CONTENDERS[name])[1], untracked)

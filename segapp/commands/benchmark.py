@@ -1,4 +1,6 @@
-"""Times the network, training, loading, measures or predict beside peers, interleaved, and quotes ratios of medians.
+"""Times the network, runtimes, training, loading, measures or predict beside peers, interleaved.
+
+Ratios are of medians.
 
 python tools/benchmark.py infer
 python tools/benchmark.py train batch_size=16 compile=true
@@ -6,6 +8,7 @@ python tools/benchmark.py data data.root=/path/to/VOCdevkit/VOC2012 data.train=t
 python tools/benchmark.py folder images=photos/ most=500
 python tools/benchmark.py measures data.root=/path/to/VOCdevkit/VOC2012 compile=true
 uv run --with segmentation-models-pytorch python tools/benchmark.py infer size=[512,512]
+uv run --extra benchmark --extra int8 python tools/benchmark.py runtimes output=runtimes.md
 """
 
 from collections.abc import Callable
@@ -16,6 +19,7 @@ from segapp.benchmarks.folder import FolderBenchmarkConfig, time_folder
 from segapp.benchmarks.infer import InferBenchmarkConfig, time_inference
 from segapp.benchmarks.loading import LoadingBenchmarkConfig, time_loading
 from segapp.benchmarks.measures import MeasuresBenchmarkConfig, time_measures
+from segapp.benchmarks.runtimes import RuntimesBenchmarkConfig, time_runtimes
 from segapp.benchmarks.train import TrainBenchmarkConfig, time_training
 from segapp.evaluation.config import EvalConfig
 
@@ -42,12 +46,17 @@ def measures(overrides: list[str]) -> None:
     time_measures(config, trimap_widths)
 
 
+def runtimes(overrides: list[str]) -> None:
+    time_runtimes(read_config("benchmark_runtimes", overrides, RuntimesBenchmarkConfig))
+
+
 QUESTIONS: dict[str, Callable[[list[str]], None]] = {
     "infer": infer,
     "train": train,
     "data": data,
     "measures": measures,
     "folder": folder,
+    "runtimes": runtimes,
 }
 """By the first argument; each takes the others."""
 LESS_MEMORY = "lower batch_size or size"

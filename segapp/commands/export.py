@@ -5,6 +5,7 @@ python tools/export.py checkpoint=latest                                     com
 python tools/export.py checkpoint=latest format=openvino output=net.xml      an IR: net.xml and net.bin
 python tools/export.py checkpoint=latest format=torch precision=float16      a program of torch.export
 python tools/export.py checkpoint=latest precision=int8 photos/              in int8, ranges measured on these images
+python tools/export.py checkpoint=latest precision=int8 photos/ data=voc2012     and the mIoU of both on its val list
 python tools/export.py checkpoint=latest size=513 output_stride=8            for images of 513 x 513, one at a time
 """
 
@@ -21,9 +22,15 @@ from segapp.base.config import Config, UserPath
 from segapp.base.errors import UserError, megabytes
 from segapp.base.files import output_parent
 from segapp.base.images import Decoding, read_image
-from segapp.cli import output_folder
+from segapp.cli import PARTIAL, output_folder
 from segapp.commands.inputs import find_images, split_arguments
+from segapp.data import DataConfig
+from segapp.evaluation.checks import matched_to_weights
+from segapp.evaluation.side_by_side import side_by_side
 from segapp.inference.exporting import export
+from segapp.inference.open import open_predictor
+from segapp.inference.options import Whole
+from segapp.inference.runtimes import RuntimeName
 from segapp.weights.checkpoint import load_model
 from segapp.weights.exported.description import SUFFIXES, ExportOptions, ExportPrecision, Format, files_of
 from segapp.weights.find import find_checkpoint
@@ -36,6 +43,7 @@ LESS_MEMORY = "lower max_images or size"
 class ExportConfig(Config):
     """See conf/export.yaml."""
 
+    data: DataConfig | None = None
     checkpoint: str
     format: Format
     precision: ExportPrecision
@@ -73,11 +81,42 @@ def main(arguments: list[str]) -> int:
         found = export(path, model, info, options, images)
         for file in files_of(path):
             print(f"{megabytes(file.stat().st_size):>9}  {file}")
-    compared = f"{len(images)} images" if images else "noise; name images to compare on them"
-    print(f"\nbeside the original in float32, on {compared}:")
-    print(f"largest difference of logits  {found.difference:.2g} of the largest logit")
-    print(f"pixels that change            {found.changed:.4%}")
+        compared = f"{len(images)} images" if images else "noise; name images to compare on them"
+        print(f"\nbeside the original in float32, on {compared}:")
+        print(f"largest difference of logits  {found.difference:.2g} of the largest logit")
+        print(f"pixels that change            {found.changed:.4%}")
+        if config.data is not None:
+            return score(config.data, checkpoint, path, config)
     return 0
+
+
+def score(data: DataConfig, checkpoint: Path, exported: Path, config: ExportConfig) -> int:
+    """Prints the mIoU of the original and of the exported network. Returns the exit status."""
+    inference = Whole(canvas=config.size or "trained", scales=(1,), flip=False)
+    opened: list[tuple[Path, RuntimeName]] = [(checkpoint, "torch"), (exported, "auto")]
+    (original, info), (other, _) = (
+        open_predictor(
+            path,
+            inference,
+            output_stride=config.output_stride,
+            device="cpu",
+            precision="auto",
+            runtime=runtime,
+            jpeg_decoder="trained",
+            white_level="trained",
+        )
+        for path, runtime in opened
+    )
+    dataset = data.dataset("val")
+    dataset.decoding = original.decoding
+    found = side_by_side(matched_to_weights(dataset, checkpoint, info.classes), original, other)
+    gain = found.difference.gain
+    print(f"mIoU of the original          {found.first:.4f}")
+    print(f"mIoU of the exported          {found.second:.4f}")
+    print(f"the latter less the former    {gain.value:+.4f}, 95 % interval {gain.low:+.4f} to {gain.high:+.4f}")
+    for problem in found.problems:
+        print(f"failed: {problem}")
+    return PARTIAL if found.problems else 0
 
 
 @contextmanager

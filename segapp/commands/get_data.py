@@ -10,6 +10,7 @@ from segapp.base.config import Config, UserPath
 from segapp.base.paths import as_invoked
 from segapp.commands.check_data import CheckConfig
 from segapp.data.getting.coco import get_coco
+from segapp.data.getting.imagenet import prepare_imagenet
 from segapp.data.getting.sbd import get_trainaug
 from segapp.data.getting.voc import get_voc
 
@@ -19,6 +20,13 @@ class GetConfig(Config):
 
     root: UserPath | None
     offline: bool
+
+
+class ImageNetConfig(Config):
+    """See conf/prepare_imagenet.yaml."""
+
+    root: UserPath
+    archives: UserPath
 
 
 def get_data(data: str, get: Callable[..., None], after: str, overrides: list[str]) -> int:
@@ -40,6 +48,16 @@ def get_coco_voc(overrides: list[str]) -> int:
         data.dataset("train"), data.dataset("val")  # draws the masks
 
     return get_data("coco_voc", get, "check data=coco_voc data.root={}", overrides)
+
+
+def get_imagenet(overrides: list[str]) -> int:
+    """ImageNet in class folders. Returns the exit status."""
+    config = read_config("prepare_imagenet", overrides, ImageNetConfig)
+    prepare_imagenet(config.root, config.archives)
+    root = shlex.quote(str(config.root))
+    train = f"uv run python tools/train.py experiment=imagenet_xception data.root={root}"
+    print(as_invoked(f"{config.root} has it; next: {train}"))
+    return 0
 
 
 get_voc2012 = partial(get_data, "voc2012", get_voc, "sbd root={}")

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 
 from segapp.base.compose import choices, compose_config
 from segapp.base.config import flat
+from segapp.base.hydra_flags import current
 from segapp.data import AnyDataConfig
 from segapp.inference.options import InferenceConfig
 from segapp.training.config import ClassifyConfig, SegmentConfig, TrainConfig
@@ -35,7 +36,7 @@ def evaluation_command(config: TrainConfig, output: Path) -> str:
         *(inference if inference != ["inference=trained"] else []),
         *([f"precision={config.precision}"] if config.precision != "auto" else []),
     ]
-    return f"uv run {shlex.join(['python', 'tools/eval.py', *words])}"
+    return f"uv run {shlex.join(['python', 'tools/eval.py', *current().folder_words, *words])}"
 
 
 def encoder_words(config: TrainConfig, output: Path) -> str:

@@ -32,7 +32,7 @@ from segapp.commands.inputs import Inputs, find_inputs, sorted_out, split_argume
 from segapp.commands.resumable import check_unused, read_resumable, resume_hint
 from segapp.commands.videos import VideoOptions, check_videos, label_videos, video_names
 from segapp.evaluation.label_folder import PIXELS_ALONE, LabelFolder
-from segapp.inference.classify import classify_files, save_classes
+from segapp.inference.classify import classify_files, save_classes, save_json
 from segapp.inference.predictor import Predictor
 from segapp.inference.saving import FOLDERS, label_files
 from segapp.inference.summary import (
@@ -52,7 +52,7 @@ from segapp.reports.results import print_results, write_results
 from segapp.runs.layout import CLASSES, CONFIG, REPORT, is_prediction
 from segapp.weights.checkpoint import read_info
 from segapp.weights.exported.description import is_exported
-from segapp.weights.find import find_any
+from segapp.weights.find import chosen, find_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -106,8 +106,10 @@ def main(arguments: list[str]) -> int:
     config = read_resumable("predict", overrides, PredictConfig, RESUME_MAY_CHANGE)
     with processes(gpu=pick_device(config.device).type == "cuda") as job:
         inputs = job.from_main(inputs_of(named, config, job) if job.main else Inputs([], []))
+        checkpoint = job.from_main(chosen(config.checkpoint, offline=config.offline) if job.main else "")
+        config = config.model_copy(update={"checkpoint": checkpoint})
         with job.main_first():
-            path = find_any(config.checkpoint, offline=config.offline)
+            path = find_checkpoint(checkpoint, offline=config.offline)
         if not is_exported(path) and isinstance(read_info(path).network, ClassifierConfig):
             return name_classes(inputs, config, path, job)
         predictor, info = config.open(path)
@@ -239,6 +241,9 @@ def name_classes(inputs: Inputs, config: PredictConfig, path: Path, job: Process
         if results:
             save_classes(output / CLASSES, results)
             print(f"{'classes':13} {output / CLASSES}")
+            if "json" in config.save:
+                save_json(output / FOLDERS["json"], results)
+                print(f"{'json':13} {output / FOLDERS['json']}")
         for problem in problems:
             print(f"failed: {problem}")
     return PARTIAL if problems else 0

@@ -3,6 +3,7 @@
 python tools/prepare_data.py voc2012                              VOC 2012 (4 GB of disk while it is unpacked)
 python tools/prepare_data.py sbd                                  SBD, and trainaug from it, inside VOC 2012
 python tools/prepare_data.py coco_voc                             COCO 2017 as VOC's classes (40 GB of disk)
+python tools/prepare_data.py imagenet archives=DIR root=DIR       ImageNet in class folders, of its archives (150 GB)
 python tools/prepare_data.py check data=folder data.root=DIR      what would make training fail: a page, a verdict
 python tools/prepare_data.py check data=voc2012 data.train=train
 
@@ -13,19 +14,20 @@ from collections.abc import Callable
 
 from segapp.base.errors import UserError
 from segapp.commands.check_data import check
-from segapp.commands.get_data import get_coco_voc, get_sbd, get_voc2012
+from segapp.commands.get_data import get_coco_voc, get_imagenet, get_sbd, get_voc2012
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "voc2012": get_voc2012,
     "sbd": get_sbd,
     "coco_voc": get_coco_voc,
+    "imagenet": get_imagenet,
     "check": check,
 }
 """By the first argument; each takes the others."""
 
 
-CONFIGS = ("check_data", "prepare_data")
-"""Of `check`, and of what gets data."""
+CONFIGS = ("check_data", "prepare_data", "prepare_imagenet")
+"""Of `check`, of what gets data, and of `imagenet`, which has them."""
 
 
 def main(arguments: list[str]) -> int:

@@ -16,6 +16,7 @@ from segapp.base.compose import read_config, upgraded, validate
 from segapp.base.config import Config, as_typed, flat, parse_yaml
 from segapp.base.distributed import Processes
 from segapp.base.errors import Stopped, UserError
+from segapp.base.hydra_flags import current
 from segapp.runs.layout import CONFIG, is_evaluation, is_prediction, is_training_run
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ def read_resumable(tool: str, overrides: Sequence[str], kind: type[C], may_chang
             _check_same(config, may_change)
         return config
     folder = as_typed(resume)
+    current().refuse(f"resume={resume} takes the config of that run, {folder / CONFIG}")
     if tool == "eval" and is_training_run(folder):
         raise UserError(f"resume={folder} is a training run and no evaluation; checkpoint={folder} scores it")
     values = _saved_config(folder, kind)

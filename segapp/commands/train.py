@@ -6,6 +6,7 @@ python tools/train.py model=deeplabv3plus_xception encoder_weights=null       fr
 python tools/train.py experiment=folder_finetune data.root=DIR      one's own images and classes (docs/finetune.md)
 python tools/train.py task=classification data.root=DIR             a classifier of images in a folder for each class
 python tools/train.py resume=runs/train/RUN                         continues a stopped run
+python tools/train.py -m experiment=demo optimizer.lr=0.02,0.07     a run of each value, and which is best
 """
 
 from pathlib import Path
@@ -24,27 +25,41 @@ from segapp.reports.classification import print_classification, write_classifica
 from segapp.reports.results import print_results, write_results
 from segapp.reports.run import write_run_page
 from segapp.runs.layout import BEST, EXAMPLES, REPORT, RUN_PAGE, clear_unstarted, run_weights
+from segapp.sweeps.sweep import make_sweep
 from segapp.training.config import LESS_MEMORY as LESS_MEMORY
 from segapp.training.config import RESUME_MAY_CHANGE, SegmentConfig, TrainConfig
-from segapp.training.trainer import train
+from segapp.training.trainer import Watch, train
 
 CONFIGS = ("train", "task/segmentation", "task/classification")
 
 
-def main(overrides: list[str]) -> int:
-    """Trains, scores the best checkpoint, and leaves a report. Returns the exit status."""
-    config = read_resumable("train", overrides, TrainConfig, RESUME_MAY_CHANGE)
+def main(overrides: list[str], watch: Watch | None = None) -> int:
+    """Trains, scores the best checkpoint, and leaves a report. Returns the exit status.
+
+    Args:
+        watch: may break the run off, as a search does with what has no prospects.
+    """
+    config = read_run_config(overrides)
     if config.output is not None and config.resume is None and not rank():
         clear_unstarted(config.output)
     with (
         processes(gpu=pick_device(config.device).type == "cuda") as job,
         output_folder(config.output, "train", config.name, job) as output,
     ):
-        evaluation = train(config, output, job)
+        evaluation = train(config, output, job, watch)
         complete = evaluation is None or evaluation.complete
         if job.main:
             report(config, output, evaluation)
     return 0 if complete else PARTIAL
+
+
+def read_run_config(overrides: list[str]) -> TrainConfig:
+    return read_resumable("train", overrides, TrainConfig, RESUME_MAY_CHANGE)
+
+
+def sweep(overrides: list[str]) -> int:
+    """--multirun: a run of each combination of values, and the page that compares them. Returns the exit status."""
+    return make_sweep(overrides, read_run_config)
 
 
 def report(config: TrainConfig, output: Path, evaluation: Evaluation | Classification | None) -> None:

@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from segapp.data.checks.splits import overlapping
 from segapp.data.class_lists import D, both_lists, matched
 from segapp.data.dataset import ImageDataset
 from segapp.evaluation.config import EvalConfig
+from segapp.weights.sources.common import imagenet_classes
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +24,8 @@ LOOKED_AT = 16
 """Images that are looked at before all are scored."""
 UNNAMED = re.compile(r"(class )?\d+")
 """What classes are called of weights that came without names."""
+WORDNET_ID = re.compile(r"n\d{8}")
+"""What folders of ImageNet's classes are called; in order, they have the order of its classes."""
 
 
 def check_classes(config: EvalConfig, dataset: ImageDataset) -> None:
@@ -55,6 +59,8 @@ def matched_to_weights(dataset: D, checkpoint: Path, classes: tuple[str, ...]) -
     if {*classes} != {*dataset.classes} and all(UNNAMED.fullmatch(name) for name in classes):
         log.warning("nobody named the classes of %s; those of %s are matched by index", checkpoint, dataset.name)
         return dataset
+    if all(WORDNET_ID.fullmatch(name) for name in dataset.classes) and classes == imagenet_classes():
+        return replace(dataset, classes=classes)
     return matched(dataset, classes, checkpoint.name)
 
 

@@ -59,7 +59,7 @@ def _score_network(
         check_number_of_classes(config.checkpoint, published.classes, dataset)
     with processes.main_first():
         path = find_checkpoint(config.checkpoint, offline=config.offline)
-    predictor, info = config.open(path)
+    predictor, info = config.open(path, as_validated=True)
     dataset.decoding = predictor.decoding
     log.info("scoring %s: %s", path, info.describe())
     dataset = matched_to_weights(dataset, path, info.classes)

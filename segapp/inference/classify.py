@@ -12,11 +12,12 @@ from torch import Tensor
 
 from segapp.base.devices import Precision, autocast, compute_dtype
 from segapp.base.errors import UserError
-from segapp.base.files import write_csv
+from segapp.base.files import write_csv, write_json
 from segapp.base.images import AS_USUAL, Decoding, TooManyPixelsError, read_image
 from segapp.base.logs import progress_bar
 from segapp.inference.options import Resized
 from segapp.inference.preprocess import Array, as_pixels, normalize, squeezed
+from segapp.inference.saving import output_names
 from segapp.models.classifier import Classifier
 from segapp.models.encoders.interface import Normalization
 
@@ -139,3 +140,11 @@ def save_classes(path: Path, results: Sequence[tuple[Path, Choices]]) -> None:
         for rank, (name, probability) in enumerate(choices, 1)
     ]
     write_csv(path, ["image", "rank", "class", "probability"], rows)
+
+
+def save_json(folder: Path, results: Sequence[tuple[Path, Choices]]) -> None:
+    """A file for each image: its path, and its most probable classes with their probabilities, in order."""
+    folder.mkdir(exist_ok=True)
+    for name, (image, choices) in zip(output_names([image for image, _ in results]), results, strict=True):
+        classes = [{"name": each, "probability": probability} for each, probability in choices]
+        write_json(folder / f"{name}.json", {"image": str(image), "classes": classes})

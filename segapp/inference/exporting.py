@@ -68,7 +68,7 @@ def converted(path: Path, runtime: RuntimeName, output_stride: int | None) -> Pa
         UserError: no checkpoint, or a library is missing.
         ExportError: the network has no counterpart in the format, or the cache cannot be written to.
     """
-    target = _kept_at(path, runtime, output_stride)
+    target = _kept_at(digest(path), runtime, output_stride)
     if _is_sound(target):
         return target
     try:
@@ -84,15 +84,19 @@ def converted(path: Path, runtime: RuntimeName, output_stride: int | None) -> Pa
     return target
 
 
-def is_converted(path: Path, runtime: RuntimeName, output_stride: int | None) -> bool:
-    """Whether `converted` finds a sound file in the cache."""
-    return _is_sound(_kept_at(path, runtime, output_stride))
+def first_converted(
+    path: Path, runtimes: Sequence[RuntimeName], output_stride: int | None
+) -> tuple[RuntimeName, Path] | None:
+    """The first of the runtimes for which `converted` finds a sound file in the cache, and that file."""
+    sha256 = digest(path) if runtimes else ""
+    kept = ((each, _kept_at(sha256, each, output_stride)) for each in runtimes)
+    return next((each for each in kept if _is_sound(each[1])), None)
 
 
-def _kept_at(path: Path, runtime: RuntimeName, output_stride: int | None) -> Path:
+def _kept_at(sha256: str, runtime: RuntimeName, output_stride: int | None) -> Path:
     suffix = SUFFIXES["onnx" if runtime == "onnxruntime" else "openvino"]
     stride = "" if output_stride is None else f"_output_stride_{output_stride}"
-    return cache_folder() / f"exported-{CONVERTER}" / f"{digest(path)}{stride}{suffix}"
+    return cache_folder() / f"exported-{CONVERTER}" / f"{sha256}{stride}{suffix}"
 
 
 def _is_sound(path: Path) -> bool:

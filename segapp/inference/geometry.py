@@ -34,25 +34,39 @@ class Geometry:
         Yields:
             Rows of the image, and their scores, 1 x K x rows x W.
         """
-        height, width = self.canvas if self.content == self.size else self.size
-        step = height if height * width <= STRIP_PIXELS else max(1, STRIP_PIXELS // width)
-        for top in range(0, self.size[0], step):
+        height, width = self.size
+        step = max(1, STRIP_PIXELS // (self.canvas[1] if self.content == self.size else width))
+        for top in range(0, height, step):
             rows = slice(top, min(top + step, height))
             strips = (self._strip(each, rows) for each in logits)
-            scores = mean_probabilities(strips) if probabilities or len(logits) > 1 else next(strips)
-            rows = slice(top, min(rows.stop, self.size[0]))
-            yield rows, scores[:, :, : rows.stop - top, : self.size[1]]
+            yield rows, mean_probabilities(strips) if probabilities or len(logits) > 1 else next(strips)
 
     def _strip(self, logits: Tensor, rows: slice) -> Tensor:
         """To the canvas and, if the image was scaled to its content, from there to the image."""
         if self.content == self.size:
-            return resize_rows(logits, self.canvas, rows)
+            return resize_rows(*self._needed(logits), rows)[:, :, :, : self.size[1]]
         height, width = self.content
         ratio = (height - 1) / max(1, self.size[0] - 1)
         first = max(0, int(rows.start * ratio) - 1)  # a row to spare on either side, for rounding
         last = min(height, int((rows.stop - 1) * ratio) + 3)
         content = resize_rows(logits, self.canvas, slice(first, last))[:, :, :, :width]
         return resize_rows(content, self.size, rows, first=first, height=height)
+
+    def _needed(self, logits: Tensor) -> tuple[Tensor, Size]:
+        """The logits without the canvas's empty part, and what they are resized to: the canvas and all of them, if
+        their places do not lie a whole number of pixels apart, by which alone each value stays as it was."""
+        sides = list(zip(logits.shape[2:], self.canvas, self.size, strict=True))
+        if any(places < 2 or (canvas - 1) % (places - 1) for places, canvas, _ in sides):
+            return logits, self.canvas
+        strides = [(canvas - 1) // (places - 1) for places, canvas, _ in sides]
+        last = [max(1, -(-(size - 1) // stride)) for stride, (_, _, size) in zip(strides, sides, strict=True)]
+        height, width = (at * stride + 1 for at, stride in zip(last, strides, strict=True))
+        part = logits[:, :, : last[0] + 1, : last[1] + 1]
+        is_last = logits.is_contiguous(memory_format=torch.channels_last)  # by which the way of computing is chosen
+        return part.contiguous(memory_format=torch.channels_last if is_last else torch.contiguous_format), (
+            height,
+            width,
+        )
 
 
 def resize_rows(scores: Tensor, size: Size, rows: slice, *, first: int = 0, height: int | None = None) -> Tensor:

@@ -10,7 +10,7 @@ from segapp.base.devices import DeviceName, Precision, pick_device
 from segapp.base.errors import UserError
 from segapp.base.images import Decoding, JpegDecoder, WhiteLevel
 from segapp.inference.classify import ClassPredictor
-from segapp.inference.exporting import converted, is_converted
+from segapp.inference.exporting import converted, first_converted
 from segapp.inference.options import InferenceConfig, Resized, Sliding, Whole, check_whole
 from segapp.inference.predictor import Predictor
 from segapp.inference.runtimes import (
@@ -41,10 +41,16 @@ def open_predictor(
     runtime: RuntimeName,
     jpeg_decoder: JpegDecoder | Literal["trained"],
     white_level: WhiteLevel | Literal["trained"],
+    as_validated: bool = False,
 ) -> tuple[Predictor, CheckpointInfo]:
     """The predictor of one file, and what the file says of itself; "trained": what it was trained with."""
     computes, info = open_runtime(
-        path, output_stride=output_stride, device=device, precision=precision, runtime=runtime
+        path,
+        output_stride=output_stride,
+        device=device,
+        precision=precision,
+        runtime=runtime,
+        as_validated=as_validated,
     )
     decoding = decoding_of(info, jpeg_decoder, white_level)
     return Predictor(computes, inference.resolved(info.canvas), decoding), info
@@ -62,34 +68,42 @@ def decoding_of(
 
 
 def open_runtime(
-    path: Path, *, output_stride: int | None, device: DeviceName, precision: Precision, runtime: RuntimeName
+    path: Path,
+    *,
+    output_stride: int | None,
+    device: DeviceName,
+    precision: Precision,
+    runtime: RuntimeName,
+    as_validated: bool = False,
 ) -> tuple[Runtime, CheckpointInfo]:
     """What computes a checkpoint, and what the file says of itself.
 
     Args:
         path: a checkpoint of ours, or an exported file.
+        as_validated: PyTorch computes one that a training has validated as the training did, to the bit. Else BN is
+            folded.
 
     Raises:
         UserError: the file cannot be used, or not with this runtime, device, precision or output stride; a library is
             missing.
     """
-    where, exported = pick_device(device), is_exported(path)
-    if exported:
+    where, made = pick_device(device), path if is_exported(path) else None
+    if made:
         chosen = runtime_of_exported(runtime, path)
     elif runtime == "auto":  # a conversion takes longer than most pictures: it is made when one asks for it
-        able = faster_ones(where, precision)
-        chosen = next((each for each in able if is_converted(path, each, output_stride)), "torch")
+        kept = first_converted(path, faster_ones(where, precision), output_stride)
+        chosen, made = kept or ("torch", None)
     else:
         chosen = runtime
     if chosen == "torch":
-        return _by_torch(path, output_stride, where, precision)
+        return _by_torch(path, output_stride, where, precision, as_validated)
     if device not in ("auto", "cpu"):
         raise UserError(
             f"device={device}: {chosen} computes on the CPU here; take device=cpu, or a checkpoint by torch"
         )
     if precision == "float16" or (precision == "bfloat16" and chosen == "onnxruntime"):
         raise UserError(f"precision={precision}: not by {chosen}, which takes precision=auto; or runtime=torch")
-    made = path if exported else converted(path, chosen, output_stride)
+    made = made or converted(path, chosen, output_stride)
     info, options = read_exported(made)
     if output_stride not in (None, spec_of(info, options).output_stride):
         raise UserError(f"{path}: not of output_stride={output_stride}; another one is exported anew")
@@ -99,7 +113,7 @@ def open_runtime(
 
 
 def _by_torch(
-    path: Path, output_stride: int | None, device: torch.device, precision: Precision
+    path: Path, output_stride: int | None, device: torch.device, precision: Precision, as_validated: bool
 ) -> tuple[Runtime, CheckpointInfo]:
     model, info = (load_program if is_exported(path) else load_model)(path, output_stride)
     runtime = PyTorchRuntime(
@@ -109,6 +123,7 @@ def _by_torch(
         normalization=info.normalization,
         device=device,
         precision=precision,
+        fold=not (as_validated and info.scores),
     )
     return runtime, info
 
@@ -124,7 +139,7 @@ class PredictorOptions(Config):
     jpeg_decoder: JpegDecoder | Literal["trained"]
     white_level: WhiteLevel | Literal["trained"]
 
-    def open(self, path: Path) -> tuple[Predictor, CheckpointInfo]:
+    def open(self, path: Path, *, as_validated: bool = False) -> tuple[Predictor, CheckpointInfo]:
         """As `open_predictor`.
 
         Raises:
@@ -143,6 +158,7 @@ class PredictorOptions(Config):
             runtime=self.runtime,
             jpeg_decoder=self.jpeg_decoder,
             white_level=self.white_level,
+            as_validated=as_validated,
         )
 
     def open_classifier(self, path: Path) -> tuple[ClassPredictor, CheckpointInfo]:

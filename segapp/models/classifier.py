@@ -1,5 +1,6 @@
 """Image classifiers: an encoder under its own head: the mean of its last feature, dropout, a fully connected layer."""
 
+from functools import partial
 from typing import Literal
 
 import torch.nn.functional as F
@@ -10,18 +11,16 @@ from segapp.base.config import Config
 from segapp.base.errors import UserError
 from segapp.models.encoders import EncoderConfig
 from segapp.models.encoders.channelnet import ConvolutionalClassification
+from segapp.models.encoders.googlenet import GoogLeNetBase
 from segapp.models.encoders.interface import Encoder
 from segapp.models.layers import trunc_normal
-
-AUXILIARY_PLACES = 5
-"""Of the auxiliary head's feature in height and width, which a convolution as large then makes one of."""
 
 
 class ClassifierConfig(Config):
     """All that rebuilds it but its weights and the number of classes; see conf/model/image_classifier.yaml.
 
     `places`: in height and width, of the feature that ChannelNet-v3's classification layer takes; others are brought
-    to it. `auxiliary`: a second head, on the feature before the last, with which the network is trained.
+    to it. `auxiliary`: another head with which the network is trained; see `auxiliary_of`.
     """
 
     kind: Literal["classifier"] = "classifier"
@@ -40,7 +39,7 @@ class ClassifierConfig(Config):
 
 
 class Classifier(nn.Module):
-    """N x 3 x H x W, normalised, to N x K logits; in training with an auxiliary head also to that one's.
+    """N x 3 x H x W, normalised, to N x K logits; in training with auxiliary heads also to those of each.
 
     Args:
         num_classes: K; 0 for the encoder alone, which has no such layer and cannot be called.
@@ -51,7 +50,7 @@ class Classifier(nn.Module):
         self.encoder: Encoder = config.encoder.build(32)
         self.dropout = nn.Dropout(config.dropout)
         self.places = config.places if config.encoder.name == "channelnet_v3" else None
-        self.auxiliary: AuxiliaryHead | None = None
+        self.auxiliary: nn.Module | None = None
         if not num_classes:
             return
         channels = self.encoder.features[-1].channels
@@ -63,15 +62,21 @@ class Classifier(nn.Module):
         else:
             self.fc = nn.Linear(channels, num_classes)
         if config.auxiliary != "none":
-            channels = self.encoder.features[-2].channels
-            self.auxiliary = AuxiliaryHead(channels, num_classes, has_bn=config.auxiliary == "batch_norm")
+            self.auxiliary = auxiliary_of(self.encoder, num_classes, has_bn=config.auxiliary == "batch_norm")
 
-    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        features = self.encoder(images)
-        logits: Tensor = self.fc(self.dropout(self._pooled(features[-1])))
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         if self.auxiliary is None or not self.training:
-            return logits
-        return logits, self.auxiliary(features[-2])
+            return self._logits(self.encoder(images)[-1])
+        if isinstance(self.auxiliary, nn.ModuleList):
+            assert isinstance(self.encoder, GoogLeNetBase)
+            *wanted, _ = self.encoder.auxiliary
+            *middle, last = self.encoder.outputs(images, [*wanted, True])
+            return self._logits(last), *(head(each) for head, each in zip(self.auxiliary, middle, strict=True))
+        features = self.encoder(images)
+        return self._logits(features[-1]), self.auxiliary(features[-2])
+
+    def _logits(self, feature: Tensor) -> Tensor:
+        return self.fc(self.dropout(self._pooled(feature)))  # type: ignore[no-any-return]
 
     def _pooled(self, feature: Tensor) -> Tensor:
         if self.places is None:
@@ -79,29 +84,48 @@ class Classifier(nn.Module):
         return F.adaptive_avg_pool2d(feature, self.places)  # as it is, of images of 32 * places pixels
 
 
-class AuxiliaryHead(nn.Module):
-    """Inception-v3's (arXiv:1512.00567, section 4; research/slim/nets/inception_v3.py): N x C x h x w, the feature of
-    stride 16, to N x K logits.
-
-    A pool of 5x5 by 3, a 1x1 conv to 128 channels, one over all 5 x 5 places to 768, and a fully connected layer.
-    Where there are fewer or more than 17 x 17 places, as images of 299 give, what is pooled is brought to 5 x 5.
+def auxiliary_of(encoder: Encoder, num_classes: int, *, has_bn: bool) -> nn.Module:
+    """A head on the feature before the last, Inception-v3's; for GoogLeNet its own, one behind each of two units.
 
     Args:
-        has_bn: BN behind the conv over all places, too, which acts as a fully connected layer (section 10's
-            BN-auxiliary).
+        has_bn: of Inception-v3 BN behind the conv over all places, too, which acts as a fully connected layer
+            (arXiv:1512.00567, section 10's BN-auxiliary); of GoogLeNet behind the 1x1 conv, as torchvision has it.
+    """
+    if not isinstance(encoder, GoogLeNetBase):
+        # Section 4, and research/slim/nets/inception_v3.py.
+        return AuxiliaryHead(encoder.features[-2].channels, num_classes, places=5, wide=768, bn=(True, has_bn))
+    inputs = [channels for channels, is_at in zip(encoder.channels, encoder.auxiliary, strict=True) if is_at]
+    # arXiv:1409.4842, section 5.
+    own = partial(AuxiliaryHead, num_classes=num_classes, places=4, wide=1024, bn=(has_bn, False), dropout=0.7)
+    return nn.ModuleList(map(own, inputs))
+
+
+class AuxiliaryHead(nn.Module):
+    """N x C x h x w, a feature of stride 16, to N x K logits: a pool of 5x5 by 3, a 1x1 conv to 128 channels, one over
+    all places, dropout and a fully connected layer.
+
+    Args:
+        places: in height and width, of what is pooled from images as large as the published networks'; of others it
+            is brought to as many.
+        wide: channels of the conv over all places.
+        bn: behind the 1x1 conv, and behind that one.
     """
 
-    def __init__(self, channels: int, num_classes: int, *, has_bn: bool) -> None:
+    def __init__(
+        self, channels: int, num_classes: int, *, places: int, wide: int, bn: tuple[bool, bool], dropout: float = 0.0
+    ) -> None:
         super().__init__()
+        self.places = places
         self.layers = nn.Sequential(
-            nn.Conv2d(channels, 128, 1, bias=False),
-            nn.BatchNorm2d(128, 1e-3),
+            nn.Conv2d(channels, 128, 1, bias=not bn[0]),
+            nn.BatchNorm2d(128, 1e-3) if bn[0] else nn.Identity(),
             nn.ReLU(),
-            nn.Conv2d(128, 768, AUXILIARY_PLACES, bias=not has_bn),
-            nn.BatchNorm2d(768, 1e-3) if has_bn else nn.Identity(),
+            nn.Conv2d(128, wide, places, bias=not bn[1]),
+            nn.BatchNorm2d(wide, 1e-3) if bn[1] else nn.Identity(),
             nn.ReLU(),
+            nn.Dropout(dropout),
         )
-        self.fc = nn.Linear(768, num_classes)
+        self.fc = nn.Linear(wide, num_classes)
         trunc_normal(self.layers[0].weight, 0.01)  # type: ignore[arg-type]
         trunc_normal(self.layers[3].weight, 0.01)  # type: ignore[arg-type]
         trunc_normal(self.fc.weight, 0.001)
@@ -109,5 +133,5 @@ class AuxiliaryHead(nn.Module):
     def forward(self, feature: Tensor) -> Tensor:
         if min(feature.shape[2:]) >= 5:
             feature = F.avg_pool2d(feature, 5, 3)
-        x = self.layers(F.adaptive_avg_pool2d(feature, AUXILIARY_PLACES))
+        x = self.layers(F.adaptive_avg_pool2d(feature, self.places))
         return self.fc(x.flatten(1))  # type: ignore[no-any-return]

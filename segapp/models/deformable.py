@@ -9,7 +9,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from segapp.base.errors import UserError
 from segapp.models.layers import DepthwiseConv2d
@@ -148,6 +147,7 @@ def replace(network: nn.Module, name: str, version: Version) -> None:
 def _count_flops() -> None:
     """Tells `segapp.models.flops` of the operator, of which PyTorch's counter knows nothing."""
     import torchvision.ops  # noqa: F401  registers it
+    from torch.utils.flop_counter import flop_registry, register_flop_formula  # a tenth of all imports
 
     operator = torch.ops.torchvision.deform_conv2d
     if operator not in flop_registry:

@@ -18,6 +18,8 @@ COLOURS, DASHES = 6, 4
 """Of curves.html.j2; one run and the next differ in both."""
 UNITS = (("seconds", 1, 180), ("minutes", 60, 180 * 60), ("hours", 3600, math.inf))
 """Of the time trained: name, seconds, and up to how many seconds it is taken."""
+OWN = ("output", "resume")
+"""Keys that a run has for itself."""
 TRAINED_ON = {f"data.{key}" for key in ("root", "title", "train", "download", "cache", "sampler")}
 """Keys of the data that say nothing of what is scored."""
 
@@ -28,18 +30,21 @@ def write_comparison(path: Path, runs: Sequence[Run], provenance: Mapping[str, s
     Runs that are judged by other metrics are among these: "metric".
 
     Args:
-        runs: 2 to MOST; differences are to the first.
+        runs: 2 or more; differences are to the first. Of more than MOST the page is of the first MOST.
         provenance: what made the page (command, versions, date...).
     """
+    total, runs = len(runs), runs[:MOST]
     styles = [f"c{index % COLOURS} d{index % DASHES}" for index in range(len(runs))]
     rows = _runs(runs, styles)
-    configs = differences([run.config for run in runs])
+    configs = differences([{key: run.config[key] for key in run.config if key not in OWN} for run in runs])
     titles = {run.metric: run.metric_title for run in runs}
     unlike = [*scored_unlike(configs), *(["metric"] if len(titles) > 1 else [])]
     render(
         "compare.html.j2",
         path,
-        title=f"Comparison of {len(runs)} runs",
+        title=f"Comparison of {total} runs"
+        if total == len(runs)
+        else f"Comparison of the best {MOST} of {total} runs",
         runs=rows,
         score="score" if len(titles) > 1 else runs[0].metric_title,
         best=max((row for row in rows if row["score"] is not None), key=lambda row: row["score"], default=None),

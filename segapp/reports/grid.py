@@ -58,6 +58,30 @@ def picture_grid(examples: Sequence[Example], classes: Sequence[str], palette: A
     return np.array(canvas)
 
 
+def class_grid(examples: Sequence[tuple[Array, str, str, float]], cell: int = 240) -> Array:
+    """Images over their true class and the one that was predicted, green where that is right; H x W x 3 RGB.
+
+    Args:
+        examples: at least one: an image, its class, the prediction and its probability.
+        cell: bound in pixels on the longer side of each picture; small ones are enlarged up to fourfold.
+    """
+    font = ImageFont.load_default(SMALL)
+    across = min(4, len(examples))
+    side, line = cell + GAP, SMALL + 6
+    height = cell + 2 * line + GAP
+    canvas = Image.new("RGB", (across * side + GAP, -(-len(examples) // across) * height + GAP), "white")
+    draw = ImageDraw.Draw(canvas)
+    for at, (image, truth, prediction, probability) in enumerate(examples):
+        left, top = at % across * side + GAP, at // across * height + GAP
+        canvas.paste(fit(picture(image), cell, 4), (left, top))
+        colour = "#1a7f37" if prediction == truth else "#b42318"
+        value = f" {probability:.2f}"
+        taken = shorten(prediction, font, cell - round(font.getlength(value))) + value
+        for row, (text, fill) in enumerate(((shorten(truth, font, cell), "black"), (taken, colour))):
+            draw.text((left, top + cell + 4 + row * line), text, fill=fill, font=font, anchor="lt")
+    return np.array(canvas)
+
+
 def _strip(pictures: Sequence[Image.Image], example: Example, column: int, font: Font) -> Image.Image:
     """An example's pictures over its id and mIoU."""
     tiles = _tile(pictures, column)

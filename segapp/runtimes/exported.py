@@ -40,7 +40,15 @@ class ExportedRuntime:
 
     def __call__(self, images: Tensor) -> Tensor:
         batches = torch.split(images, 1) if self.spec.input_size else (images,)
-        logits = torch.cat([torch.from_numpy(self._compute(each.contiguous().numpy())) for each in batches])
+        try:
+            logits = torch.cat([torch.from_numpy(self._compute(each.contiguous().numpy())) for each in batches])
+        except MemoryError:
+            raise
+        except Exception as error:  # each library has its own, for files that were changed since they were exported
+            side = f"{images.shape[3]} x {images.shape[2]}"
+            raise UserError(
+                f"the exported network does not compute images of {side} ({first_line(error)}); export it anew"
+            ) from None
         height, width = (-(-side // self.spec.logits_stride) for side in images.shape[2:])
         expected = (len(images), len(self.spec.classes), height, width)
         if logits.shape != expected:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from segapp.base.devices import Precision, autocast, compute_dtype
 from segapp.models.deeplabv3plus import DeepLabV3Plus
 from segapp.models.encoders.interface import Normalization
+from segapp.models.surgery import fold_bn
 from segapp.runtimes.interface import RuntimeSpec
 
 
@@ -16,6 +17,7 @@ class PyTorchRuntime:
         model: moved to the device in channels_last.
         classes, background, normalization: as in `RuntimeSpec`; `normalization` None: the encoder's own.
         precision: parameters stay float32.
+        fold: BN goes into the convolutions, which changes the model for good: a network that is no more trained.
     """
 
     def __init__(
@@ -27,7 +29,10 @@ class PyTorchRuntime:
         normalization: Normalization | None = None,
         device: torch.device,
         precision: Precision = "auto",
+        fold: bool = False,
     ) -> None:
+        if fold:
+            fold_bn(model.eval())
         self.model: nn.Module = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = device
         self.precision = precision

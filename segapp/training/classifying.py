@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
@@ -9,10 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from segapp.base.distributed import Processes
+from segapp.base.errors import UserError
 from segapp.data.dataset import ClassificationDataset, Sample
 from segapp.evaluation.classification import Classification, classify
+from segapp.evaluation.examples import reduced
 from segapp.inference.classify import ClassPredictor
 from segapp.models.classifier import Classifier
+from segapp.reports.grid import class_grid
 from segapp.training.config import ClassifyConfig
 from segapp.training.losses import ClassLoss
 from segapp.training.stopping import StopRequest
@@ -99,8 +103,18 @@ class Classifying:
         )
 
     def pictures(self) -> npt.NDArray[np.uint8] | None:
-        """None: what is to be seen of a class is in the report."""
-        return None
+        """Always the same images of the validation set, which lies in order of the classes."""
+        assert self.validation is not None
+        number = min(self.config.pictures, len(self.validation))
+        examples = []
+        for index in torch.linspace(0, len(self.validation) - 1, number).long().tolist():
+            with suppress(UserError):  # what cannot be read is told by the validation
+                image = self.validation[index].image
+                probability, choice = self._predictors[""].predict([image])[0].max(0)
+                names = self.validation.classes
+                truth = names[int(self.validation.labels[index])]
+                examples.append((reduced(image), truth, names[int(choice)], float(probability)))
+        return class_grid(examples) if examples else None
 
     def describe(self, iteration: int, score: float | None) -> CheckpointInfo:
         known = score is not None and math.isfinite(score)

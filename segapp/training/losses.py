@@ -158,14 +158,14 @@ class Loss:
 
 
 class ClassLoss:
-    """The mean cross entropy of images' classes, with the auxiliary head's beside it (arXiv:1512.00567, section 4).
+    """The mean cross entropy of images' classes, with the auxiliary heads' beside it (arXiv:1512.00567, section 4).
 
     It divides among micro-batches as `Loss` does.
 
     Args:
         config: of the cross entropy alone; the other terms are of pixels.
         class_weights: K, on the labels' device; None: all alike.
-        auxiliary: the weight of the auxiliary head's loss.
+        auxiliary: the weight of each auxiliary head's loss.
     """
 
     def __init__(self, config: LossConfig, class_weights: Tensor | None = None, auxiliary: float = 0.4) -> None:
@@ -180,18 +180,18 @@ class ClassLoss:
         return self.class_weights[labels].sum()[None]
 
     def __call__(
-        self, logits: Tensor | tuple[Tensor, Tensor], labels: Tensor, counts: Tensor, iteration: int = 0
+        self, logits: Tensor | tuple[Tensor, ...], labels: Tensor, counts: Tensor, iteration: int = 0
     ) -> Tensor:
         """These images' part of the loss of the batch that `counts` counts; all of it, if they are the batch.
 
         Args:
-            logits: N x K of any float type, or these and the auxiliary head's.
+            logits: N x K of any float type, or these and the auxiliary heads'.
             labels: N x 1 class indices.
         """
         if isinstance(logits, Tensor):
             return self._cross_entropy(logits, labels) / counts[0]
-        own, auxiliary = (self._cross_entropy(each, labels) for each in logits)
-        return (own + self.auxiliary * auxiliary) / counts[0]
+        own, *auxiliary = (self._cross_entropy(each, labels) for each in logits)
+        return (own + self.auxiliary * torch.stack(auxiliary).sum()) / counts[0]
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Summed over the images, in float32; smoothed as in arXiv:1512.00567, section 7."""

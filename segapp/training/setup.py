@@ -288,6 +288,7 @@ def read_class_data(config: TrainConfig) -> ClassData:
     UserError: data is missing, or the two sets share an image, or validation has classes that training has not.
     """
     assert isinstance(config, ClassifyConfig)
+    check_network(config.data, config.offline)
     training, validation = config.data.dataset("train"), None
     if config.validate_every is not None:
         validation = config.data.dataset("val")

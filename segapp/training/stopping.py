@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM: what is going on is brought to its end and saved, and only then the program stops."""
+"""Ctrl-C, SIGTERM and SLURM's signals: what is going on is brought to its end and saved, and only then the program
+stops."""
 
 import signal
 import time
@@ -6,9 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from segapp.base.errors import Stopped
+from segapp.base.errors import STOP_SIGNALS, Stopped
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SAME_WISH = 2
 """Seconds."""
 
@@ -34,7 +34,7 @@ def stop_request() -> Iterator[StopRequest]:
     A second signal soon after the first is the same wish, passed on by torchrun or the queue.
     """
     request = StopRequest()
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     first = 0.0
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -44,7 +44,7 @@ def stop_request() -> Iterator[StopRequest]:
         elif number == signal.SIGINT and time.monotonic() - first > SAME_WISH:
             raise KeyboardInterrupt
 
-    for number in SIGNALS:
+    for number in STOP_SIGNALS:
         signal.signal(number, note)
     try:
         yield request

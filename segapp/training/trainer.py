@@ -3,7 +3,7 @@
 import logging
 import math
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -39,19 +39,25 @@ from segapp.weights.checkpoint import restore_weights, tensors_to_save
 log = logging.getLogger(__name__)
 
 
-def train(config: TrainConfig, output: Path, processes: Processes = ALONE) -> Evaluation | Classification | None:
+Watch = Callable[[int, float], bool]
+"""Told of a validation's iteration and score, it says whether the rest of the run is worth while."""
+
+
+def train(
+    config: TrainConfig, output: Path, processes: Processes = ALONE, watch: Watch | None = None
+) -> Evaluation | Classification | None:
     """Trains into `output` and scores its best checkpoint on the validation set; None without validation, or
-    where that scored nothing.
+    where that scored nothing. A run that `watch` breaks off, in the main process, is scored, too.
 
     The main process leaves best.safetensors, checkpoints/ to resume from, metrics.jsonl, run.html, pictures/ and
     TensorBoard's files.
 
     Raises:
         UserError: the data, a checkpoint or the device cannot be used, the loss is not finite, or the disk is full.
-        Stopped: SIGINT or SIGTERM came, and a checkpoint is saved.
+        Stopped: one of STOP_SIGNALS came, and a checkpoint is saved.
     """
     setup = prepare(config, output, processes)
-    trainer = Trainer(config, output, processes, setup)
+    trainer = Trainer(config, output, processes, setup, watch)
     trainer.run()
     processes.barrier()
     if not setup.task.validates or trainer.progress.best_score is None:
@@ -63,8 +69,11 @@ def train(config: TrainConfig, output: Path, processes: Processes = ALONE) -> Ev
 class Trainer:
     """Runs the iterations that are left, and writes what a run's folder holds."""
 
-    def __init__(self, config: TrainConfig, output: Path, processes: Processes, setup: Setup) -> None:
+    def __init__(
+        self, config: TrainConfig, output: Path, processes: Processes, setup: Setup, watch: Watch | None = None
+    ) -> None:
         self.config = config
+        self.watch = watch
         self.output = output
         self.processes = processes
         self.setup = setup
@@ -114,7 +123,7 @@ class Trainer:
                         self._validate(stop)
                     if self._saves:
                         self._save()
-                    if self._is_last:
+                    if self._is_last or (self._validates and self._is_broken_off()):
                         break
                     self._update(batches)
                     if self._is_due(self.config.log_every):
@@ -143,6 +152,11 @@ class Trainer:
     @property
     def _saves(self) -> bool:
         return self._validates or self._is_due(self.config.save_every)
+
+    def _is_broken_off(self) -> bool:
+        if self.watch is None or math.isnan(self._score):
+            return False
+        return self.processes.any(self.processes.main and not self.watch(self.progress.iteration, self._score))
 
     def _batches(self) -> Iterator[MicroBatch]:
         return training_batches(

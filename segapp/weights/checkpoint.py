@@ -338,7 +338,7 @@ def start_from(
         UserError: no checkpoint, or one of another architecture.
     """
     is_classifier = isinstance(model, Classifier)
-    last = ("fc.", "auxiliary.fc.") if is_classifier else (LOGITS,)
+    last = ("fc.", "auxiliary.fc.", "auxiliary.0.fc.", "auxiliary.1.fc.") if is_classifier else (LOGITS,)
     info = read_info(path) if is_classifier else read_network_info(path)
     if is_classifier and info.is_segmentation:
         raise UserError(f"{path}: holds a network for segmentation; encoder_weights={path} starts from its encoder")

@@ -10,6 +10,7 @@ from segapp.base.download import answers, fetch
 from segapp.base.errors import UserError
 from segapp.base.files import file_lock, scratch_folder
 from segapp.base.paths import runs_folder
+from segapp.base.remote import is_address, remote_file
 from segapp.models.encoders import EncoderConfig
 from segapp.models.encoders.timm import TimmConfig
 from segapp.runs.layout import BEST
@@ -46,28 +47,28 @@ def find_checkpoint(name: str, *, offline: bool = False) -> Path:
     return find_weights(name, offline=offline)
 
 
-def find_any(name: str, *, offline: bool = False) -> Path:
-    """`find_checkpoint`, which "auto" does not fail: the published Xception-65 for VOC if it is in the cache or its
-    server answers, else the embedded network, and a line in the log that says so.
+def chosen(name: str, *, offline: bool = False) -> str:
+    """What "auto" stands for, any other name as it is: the published Xception-65 for VOC if it is in the cache or can
+    be downloaded, else the embedded network, and a line in the log that says so.
     """
     if name != AUTO:
-        return find_checkpoint(name, offline=offline)
+        return name
     if not converted(PUBLISHED).is_file() and (offline or not answers(ZOO[PUBLISHED].url)):
         return _embedded_instead("is not in the cache" if offline else "cannot be reached")
     try:
-        return published(PUBLISHED, offline=offline)
+        published(PUBLISHED, offline=offline)
+        return PUBLISHED
     except UserError as error:
         return _embedded_instead(f"cannot be had ({error})")
 
 
-def _embedded_instead(reason: str) -> Path:
-    path = find_checkpoint(EMBEDDED)
+def _embedded_instead(reason: str) -> str:
     log.warning(
         "%s %s: the small network that comes with segapp predicts, of mIoU %.1f on 203 images of VOC 2012 val; "
         "tools/import_weights.py %s gets the better one, of 82.2 on all of val",
-        *(PUBLISHED, reason, 100 * read_info(path).scores["miou"], PUBLISHED),
+        *(PUBLISHED, reason, 100 * read_info(EMBEDDED_FILE).scores["miou"], PUBLISHED),
     )
-    return path
+    return EMBEDDED
 
 
 def find_encoder(weights: str, encoder: EncoderConfig, *, offline: bool = False) -> Path:
@@ -119,7 +120,7 @@ def find_weights(name: str, *, offline: bool = False) -> Path:
         return EMBEDDED_FILE
     if name in ZOO:
         return published(name, offline=offline)
-    path = as_typed(name)
+    path = remote_file(name, inside=BEST, offline=offline) if is_address(name) else as_typed(name)
     if path.is_dir():
         inside = own_file(path)
         if inside is None:

@@ -8,6 +8,7 @@ GOOGLE = "https://storage.googleapis.com/download.tensorflow.org/models/"
 CORAL = "https://github.com/google-coral/test_data/raw/master/"
 KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/"
 TIMM = "https://huggingface.co/timm/"
+TORCHVISION = "https://download.pytorch.org/models/"
 
 MODEL_ZOO = "research/deeplab/g3doc/model_zoo.md"
 TIMM_RESULTS = "timm's results-imagenet.csv"
@@ -341,6 +342,39 @@ ZOO = {
         ("imagenet",),
         "top-1 77.87 on ImageNet at 299 px",
         TIMM_RESULTS,
+    ),
+    "inception_v3.gluon_in1k": ZooEntry(
+        "encoder",
+        "inception_v3",
+        "ImageNet, trained by GluonCV; of images by ImageNet's mean and deviation, which come with it",
+        f"{TIMM}inception_v3.gluon_in1k/resolve/main/model.safetensors",
+        95,
+        "Apache-2.0",
+        ("imagenet",),
+        "top-1 78.81 on ImageNet at 299 px",
+        TIMM_RESULTS,
+    ),
+    "googlenet_torchvision": ZooEntry(
+        "encoder",
+        "googlenet_torchvision",
+        "ImageNet, torchvision's port of TensorFlow's",
+        f"{TORCHVISION}googlenet-1378be20.pth",
+        52,
+        "BSD-3-Clause",
+        ("imagenet",),
+        "top-1 69.78 on ImageNet at 224 px",
+        "torchvision",
+    ),
+    "alexnet_torchvision": ZooEntry(
+        "encoder",
+        "alexnet_torchvision",
+        "ImageNet, trained by torchvision; its fully connected layers are left out",
+        f"{TORCHVISION}alexnet-owt-7be5be79.pth",
+        244,
+        "BSD-3-Clause",
+        ("imagenet",),
+        "top-1 56.52 on ImageNet at 224 px",
+        "torchvision",
     ),
     **{
         name: _of_timm(name, megabytes, licence, top_1)

@@ -18,7 +18,7 @@ from segapp.cli import TOOLS as COMMANDS
 from segapp.cli import guarded, output_folder, run_tool
 from segapp.commands.check_data import CheckConfig
 from segapp.commands.compare import CompareConfig
-from segapp.commands.get_data import GetConfig
+from segapp.commands.get_data import GetConfig, ImageNetConfig
 from segapp.commands.hints import evaluation_command
 from segapp.commands.import_weights import ImportConfig
 from segapp.commands.predict import PredictConfig
@@ -41,6 +41,7 @@ TOOLS: dict[str, type[Config]] = {
     "benchmark_measures": MeasuresBenchmarkConfig,
     "import_weights": ImportConfig,
     "prepare_data": GetConfig,
+    "prepare_imagenet": ImageNetConfig,
     "check_data": CheckConfig,
     "compare": CompareConfig,
     "voc_server": ServerConfig,

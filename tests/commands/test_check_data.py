@@ -157,8 +157,8 @@ def test_very_many_files_are_told_up_to_a_bound(tmp_path: Path, capsys: Capture)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "say what to do: python tools/prepare_data.py voc2012|sbd|coco_voc|check"),
-        (["chek"], "chek is no command: python tools/prepare_data.py voc2012|sbd|coco_voc|check"),
+        ([], "say what to do: python tools/prepare_data.py voc2012|sbd|coco_voc|imagenet|check"),
+        (["chek"], "chek is no command: python tools/prepare_data.py voc2012|sbd|coco_voc|imagenet|check"),
         (["check", "data=voc2012", "data.root=/nowhere"], "VOC 2012 is not in /nowhere"),
         (["check", "sampels=3"], "sampels is no key of this config; did you mean samples"),
     ],

@@ -29,6 +29,8 @@ def test_eval_finds_what_training_found(trained: Path, tmp_path: Path, capsys: C
     for key in ("top1", "top5", "confusion_matrix", "protocol", "calibration_error"):
         assert here[key] == there[key], key
     assert there["top1"] > 0.6, "three colours"
+    assert [path.name for path in sorted((trained / "run" / "pictures").iterdir())] == ["0000015.png", "0000030.png"]
+    assert "data:image/jpeg" in (trained / "run" / "run.html").read_text()
     assert capsys.readouterr().out.splitlines()[-1] == f"top-1 {here['top1']:.4f}"
     more = ["inference=resize", "inference.size=48", "inference.share=1", "inference.flip=true"]
     assert run_tool("eval", [*words, "workers=0", *more, f"output={tmp_path / 'other'}"]) == 0
@@ -40,7 +42,8 @@ def test_predict_names_classes(trained: Path, tmp_path: Path, capsys: Capture) -
     (tmp_path / "broken.jpg").write_bytes(b"nothing")
     images = [str(trained / "data" / "val"), str(tmp_path / "broken.jpg")]
     out = tmp_path / "out"
-    assert run_tool("predict", [*images, f"checkpoint={trained / 'run'}", "device=cpu", f"output={out}"]) == 1
+    words = [f"checkpoint={trained / 'run'}", "device=cpu", "save=[json]", f"output={out}"]
+    assert run_tool("predict", [*images, *words]) == 1
     shown = capsys.readouterr().out
     assert "12 of 13 images" in shown
     assert "broken.jpg: not an image" in shown
@@ -54,6 +57,13 @@ def test_predict_names_classes(trained: Path, tmp_path: Path, capsys: Capture) -
     first = [row for row in rows if row["rank"] == "1"]
     right = sum(Path(row["image"]).parent.name == row["class"] for row in first)
     assert right / 12 == json.loads((trained / "run" / "metrics.json").read_text())["top1"]
+    files = [json.loads(path.read_text()) for path in (out / "json").iterdir()]
+    found = {
+        (file["image"], each["name"], str(rank), each["probability"])
+        for file in files
+        for rank, each in enumerate(file["classes"], 1)
+    }
+    assert found == {(row["image"], row["class"], row["rank"], float(row["probability"])) for row in rows}
     assert f"{first[0]['image']}  {first[0]['class']} {float(first[0]['probability']):.3f}, " in shown
 
 

@@ -1,5 +1,6 @@
 """The export tool: what it says and leaves, and what it refuses before any work."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -64,3 +65,13 @@ def test_what_cannot_be_is_told_in_a_line(
     assert message in told
     assert told.count("\n") == 1
     assert {path.name for path in checkpoint.parent.iterdir()} <= {"small.safetensors", "runs"}
+
+
+def test_with_data_both_are_scored(checkpoint: Path, capsys: Capture) -> None:
+    data = ["data=shapes", "data.train=1", "data.val=3", "data.height=48", "data.width=60"]
+    assert run_tool("export", [f"checkpoint={checkpoint}", "format=torch", *data]) == 0
+    told = capsys.readouterr().out
+    (original,) = re.findall(r"mIoU of the original +(\S+)", told)
+    (exported,) = re.findall(r"mIoU of the exported +(\S+)", told)
+    assert original == exported, "the same weights"
+    assert "+0.0000, 95 % interval +0.0000 to +0.0000" in told

@@ -14,7 +14,7 @@ from torchvision.transforms.v2.functional import to_dtype
 from segapp.base.errors import UserError
 from segapp.base.images import write_image
 from segapp.inference import geometry as module
-from segapp.inference.geometry import resize_rows
+from segapp.inference.geometry import Geometry, resize_rows
 from segapp.inference.predictor import Predictor
 from segapp.inference.preprocess import normalize
 from segapp.models.encoders.interface import INCEPTION, Normalization
@@ -111,6 +111,22 @@ def test_strips_equal_one_resize(size: tuple[int, int], monkeypatch: pytest.Monk
         assert torch.allclose(resize_rows(scores, size, rows), expected[:, :, rows], atol=1e-5)
     part = resize_rows(scores[:, :, 8:], size, slice(size[0] // 2, size[0]), first=8, height=33)
     assert torch.allclose(part, expected[:, :, size[0] // 2 :], atol=1e-5)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("canvas", "places"), [(257, 65), (129, 9), (97, 33), (113, 33), (1, 1)])
+def test_scores_are_those_of_the_whole_canvas(canvas: int, places: int, memory_format: torch.memory_format) -> None:
+    logits = torch.randn(1, 21, places, places).to(memory_format=memory_format)
+    whole = F.interpolate(logits, (canvas, canvas), mode="bilinear", align_corners=True)
+    for height, width in ((canvas, canvas), (canvas // 2 + 1, canvas), (canvas // 3 + 1, canvas // 5 + 1), (1, 1)):
+        geometry = Geometry((canvas, canvas), (height, width), (height, width))
+        ((rows, scores),) = geometry.scores([logits], probabilities=False)
+        assert rows == slice(0, height)
+        expected = whole[:, :, :height, :width]
+        if height + width > 128:  # PyTorch computes smaller ones in another way
+            assert torch.equal(scores, expected)
+        assert torch.allclose(scores, expected, atol=1e-6)
+        assert torch.equal(scores.argmax(1), expected.argmax(1))
 
 
 def test_full_size_scores_are_read_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:

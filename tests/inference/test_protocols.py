@@ -29,6 +29,7 @@ from segapp.inference.predictor import Predictor
 from segapp.inference.test_time_augmentation import TestTimeAugmentation
 from segapp.models.deeplabv3plus import DeepLabV3Plus
 from segapp.models.encoders.interface import INCEPTION
+from segapp.models.surgery import fold_bn
 from segapp.runtimes.interface import RuntimeSpec
 from segapp.weights.checkpoint import CheckpointInfo, save_checkpoint
 from tests.networks import predictor_of, randomise, runtime_of, small, whole
@@ -440,12 +441,14 @@ def test_the_library_takes_scales_and_windows(tmp_path: Path) -> None:
     )
     save_checkpoint(path, MODEL, info)
     image = picture(70, 90)
+    folded = network()
+    fold_bn(folded)
     for loaded, inference in (
         (segapp.load(path, device="cpu", scales=[0.5, 1], flip=True), whole(65, [0.5, 1], flip=True)),
         (segapp.load(path, device="cpu", canvas=49), whole(49)),
         (segapp.load(path, device="cpu", window="trained", overlap=0.5), sliding(65, 0.5)),
     ):
-        expected = make(inference).predict([image], probabilities=True)[0]
+        expected = make(inference, folded).predict([image], probabilities=True)[0]
         assert np.array_equal(loaded(image), expected.labels)
         assert np.array_equal(loaded.probabilities(image), expected.probabilities)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="scales=.*at least 1 item"):

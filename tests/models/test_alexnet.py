@@ -1,11 +1,15 @@
 """AlexNet against one that is written out, and its published number of parameters."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segapp.models.encoders.alexnet import AlexNet, AlexNetConfig
+from segapp.models.encoders.interface import IMAGENET
+from segapp.weights.sources.timm_names import timm_name
 from tests.models.exactness import assert_exact
 from tests.networks import randomise
 
@@ -92,3 +96,30 @@ def test_half_precision_holds_squares_of_pixels() -> None:
     output = encoder.half()(images.half())[-1]
     assert output.isfinite().all()
     assert (output.float() - expected).norm() / expected.norm() < 0.02
+
+
+@torch.inference_mode()
+def test_torchvisions_is_torchvisions() -> None:
+    """With the padding of ours put in."""
+    from torchvision.models import AlexNet as Peer
+
+    with torch.device("meta"):
+        peer = Peer()
+    assert sum(parameter.numel() for parameter in peer.parameters()) == 61_100_840
+    theirs: Any = peer.features.to_empty(device="cpu").eval()
+    randomise(theirs)
+    theirs[0].padding = (5, 5)
+    for module in theirs:
+        if isinstance(module, nn.MaxPool2d):
+            module.padding = 1
+    config = AlexNetConfig(name="alexnet_torchvision")
+    ours = config.build(32).eval()
+    state = {timm_name("alexnet_torchvision", name).removeprefix("features."): name for name in ours.state_dict()}
+    ours.load_state_dict({state[name]: tensor for name, tensor in theirs.state_dict().items()}, strict=True)
+    images = torch.rand(2, 3, 90, 75, generator=torch.Generator().manual_seed(1)) * 4 - 2
+    for output, at in zip(ours(images), (2, 5, 12, 13), strict=True):
+        wanted = theirs[:at](images)
+        assert output.shape == wanted.shape
+        assert (output - wanted).norm() <= 1e-6 * wanted.norm()
+    assert ours.normalization == IMAGENET
+    assert_exact(config.model_copy(update={"width": 0.25}).build)

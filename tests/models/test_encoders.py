@@ -28,11 +28,13 @@ CASES: dict[str, dict[str, Any]] = {
     "xception": {"width": 0.125},
     "inception_v3": {"width": 0.125},
     "googlenet": {"width": 0.125},
+    "googlenet_torchvision": {"width": 0.125},
     "shufflenet": {"width": 0.25},
     "channelnet_v1": {"width": 0.125},
     "channelnet_v2": {"width": 0.125},
     "channelnet_v3": {"width": 0.125},
     "alexnet": {"width": 0.25},
+    "alexnet_torchvision": {"width": 0.25},
     "timm": {"model": "test_resnet"},
 }
 """Every file of conf/model/encoder, with what makes it small: these tests are of behaviour, not of values."""

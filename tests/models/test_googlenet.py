@@ -11,8 +11,10 @@ from torchvision.models import GoogLeNet as Peer
 from torchvision.models.googlenet import BasicConv2d, Inception, InceptionAux
 
 from segapp.models.classifier import ClassifierConfig
-from segapp.models.encoders.googlenet import UNITS, GoogLeNet, GoogLeNetConfig
+from segapp.models.encoders.googlenet import UNITS, GoogLeNet, GoogLeNetConfig, TorchvisionGoogLeNetConfig
+from segapp.models.encoders.interface import IMAGENET, INCEPTION
 from segapp.models.flops import forward_flops
+from segapp.weights.sources.timm_names import timm_name
 from tests.models.exactness import assert_exact
 from tests.networks import randomise
 
@@ -112,6 +114,10 @@ def test_every_output_stride_is_exact(batch_norm: bool) -> None:
     assert_exact(GoogLeNetConfig(name="googlenet", batch_norm=batch_norm, width=0.125).build)
 
 
+def test_torchvisions_every_output_stride_is_exact() -> None:
+    assert_exact(TorchvisionGoogLeNetConfig(name="googlenet_torchvision", width=0.125).build)
+
+
 def test_initial_values_are_caffes() -> None:
     encoder = GoogLeNet()
     weight, bias = encoder.get_parameter("blocks.4.conv.weight"), encoder.get_parameter("blocks.4.conv.bias")
@@ -131,3 +137,75 @@ def test_response_norm_is_not_infinite_in_half_precision() -> None:
     for dtype, tolerance in ((torch.float16, 2e-3), (torch.bfloat16, 2e-2)):
         assert norm(x.to(dtype)).dtype == dtype
         assert torch.allclose(norm(x.to(dtype)).float(), expected, rtol=tolerance)
+
+
+def auxiliary_names() -> dict[str, str]:
+    """torchvision's, by ours: its fully connected layer over 4 x 4 places is a convolution here."""
+    layers = {"layers.0.": "conv.conv.", "layers.1.": "conv.bn.", "layers.3.": "fc1.", "fc.": "fc2."}
+    return {f"{i}.{ours}": f"aux{i + 1}.{theirs}" for i in range(2) for ours, theirs in layers.items()}
+
+
+def test_auxiliary_heads_are_torchvisions() -> None:
+    """Behind the pool, which is the paper's here: 14 x 14 places, of 224 px, by 5 x 5 and 3 to 4 x 4."""
+    peer = Peer(aux_logits=True, init_weights=False)
+    randomise(peer)
+    encoder = GoogLeNetConfig(name="googlenet", batch_norm=True)
+    network = ClassifierConfig(encoder=encoder, auxiliary="batch_norm").build(1000)
+    heads: Any = network.auxiliary
+    assert sum(parameter.numel() for parameter in heads.parameters()) == 6_379_984
+    state = {
+        ours + name.removeprefix(theirs): tensor
+        for ours, theirs in auxiliary_names().items()
+        for name, tensor in peer.state_dict().items()
+        if name.startswith(theirs)
+    }
+    heads.load_state_dict({name: value.reshape(heads.state_dict()[name].shape) for name, value in state.items()})
+    generator = torch.Generator().manual_seed(1)
+    for own, theirs, channels in zip(heads.eval(), (peer.aux1, peer.aux2), (512, 528), strict=True):
+        feature = torch.rand(2, channels, 14, 14, generator=generator)
+        pooled = F.avg_pool2d(feature, 5, 3)
+        assert pooled.shape[2:] == (4, 4)
+        assert torch.allclose(own(feature), theirs.eval()(pooled), rtol=1e-4, atol=1e-5)
+        assert own.layers[6].p == 0.7
+
+
+def test_auxiliary_heads_stand_behind_4a_and_4d_in_training_alone() -> None:
+    network = ClassifierConfig(encoder=GoogLeNetConfig(name="googlenet", width=0.125), auxiliary="plain").build(5)
+    seen = {}
+    names = [unit.name for unit in UNITS]
+    for name in ("inception4a", "inception4d"):
+        block: Any = network.get_submodule(f"encoder.blocks.{names.index(name)}")
+        block.register_forward_hook(lambda module, inputs, output, name=name: seen.update({name: output}))
+    images = torch.rand(2, 3, 64, 64)
+    outputs = network.train()(images)
+    assert [each.shape for each in outputs] == [(2, 5)] * 3
+    heads: Any = network.auxiliary
+    sum(each.sum() for each in outputs[1:]).backward()
+    first, second = (heads[i].layers[0].in_channels for i in range(2))
+    assert (first, second) == tuple(seen[name].shape[1] for name in ("inception4a", "inception4d"))
+    gradients = [
+        network.get_submodule(f"encoder.blocks.{names.index(name)}").parameters()
+        for name in ("inception4d", "inception4e")
+    ]
+    assert all(parameter.grad is not None for parameter in gradients[0])
+    assert all(parameter.grad is None for parameter in gradients[1]), "what lies behind is not the heads' own"
+    assert network.eval()(images).shape == (2, 5)
+
+
+@torch.inference_mode()
+def test_torchvisions_is_torchvisions() -> None:
+    """To the logits, given what its `transform_input` makes of the images that its transforms give."""
+    peer = Peer(num_classes=10, aux_logits=False, init_weights=False, transform_input=True)
+    randomise(peer)
+    encoder = TorchvisionGoogLeNetConfig(name="googlenet_torchvision", padding="valid")
+    ours = ClassifierConfig(encoder=encoder).build(10).eval()
+    files = {name.removeprefix("encoder.") if "blocks" in name else f"head.{name}": name for name in ours.state_dict()}
+    names = {timm_name(encoder.name, name): own for name, own in files.items()}
+    ours.load_state_dict({names[name]: tensor for name, tensor in peer.state_dict().items()}, strict=True)
+    pixels = torch.rand(2, 3, 97, 130, generator=torch.Generator().manual_seed(1))
+    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET.mean, IMAGENET.std))
+    expected = peer.eval()((pixels - mean) / std)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (INCEPTION.mean, INCEPTION.std))
+    found = ours((pixels - mean) / std)
+    assert (found - expected).norm() < 1e-5 * expected.norm()
+    assert ours.encoder.normalization == INCEPTION

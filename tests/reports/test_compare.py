@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from segapp.cli import run_tool
-from segapp.reports.compare import MOST, differences, names_apart
+from segapp.reports.compare import MOST, differences, names_apart, write_comparison
 from segapp.runs.history import read_run
 from tests.pages import EVIL, Classed, assert_nothing_injected, assert_self_contained
 from tests.training_runs import LINES, START, make_run, train_line, val_line
@@ -197,3 +197,16 @@ def test_runs_judged_by_different_metrics_are_not_compared_silently(tmp_path: Pa
     assert page.tables["runs"][0][1] == "Best score"
     assert [row[1:3] for row in page.tables["runs"][1:]] == [["0.4750EMA", ""], ["0.4750EMA", ""]]
     assert {"mIoU by iteration", "Top-1 accuracy by iteration"} <= set(page.curves())
+
+
+def test_of_many_runs_the_first_are_shown(tmp_path: Path) -> None:
+    runs = [
+        read_run(make_run(tmp_path / f"run{at}", config={"seed": at, "output": str(at)})) for at in range(MOST + 2)
+    ]
+    write_comparison(tmp_path / "page.html", runs, {})
+    page = (tmp_path / "page.html").read_text()
+    assert f"the best {MOST} of {MOST + 2} runs" in page
+    assert f"run{MOST - 1}<" in page
+    assert f"run{MOST}<" not in page
+    assert ">seed</th>" in page
+    assert ">output</th>" not in page, "which differs by itself"

@@ -94,10 +94,10 @@ def test_a_run_learns_and_leaves_its_checkpoint(tmp_path: Path) -> None:
     assert "mIoU" not in page
 
 
-@pytest.mark.parametrize("encoder", ["channelnet_v3", "inception_v3", "alexnet", "xception41"])
+@pytest.mark.parametrize("encoder", ["channelnet_v3", "inception_v3", "googlenet", "alexnet", "xception41"])
 def test_any_encoder_under_its_own_head(encoder: str, tmp_path: Path) -> None:
     more = ["model.encoder.width=0.125", f"model/encoder={encoder}", "transform.crop=64", "iterations=1"]
-    if encoder == "inception_v3":
+    if encoder in ("inception_v3", "googlenet"):
         more += ["model.auxiliary=batch_norm"]
     elif encoder == "alexnet":
         more = more[1:]

@@ -21,7 +21,7 @@ from segapp.cli import run_tool
 from segapp.data.formats.shapes import SHAPES_CLASSES
 from segapp.weights import find
 from segapp.weights.checkpoint import load_model, start_from
-from segapp.weights.find import EMBEDDED_FILE, PUBLISHED, converted, find_any, find_checkpoint
+from segapp.weights.find import EMBEDDED_FILE, PUBLISHED, chosen, converted, find_checkpoint
 from segapp.weights.zoo import ZOO
 from tests.networks import small
 
@@ -84,12 +84,12 @@ def test_what_is_in_the_cache_is_taken_without_asking(point: Point, monkeypatch:
     converted(PUBLISHED).parent.mkdir(parents=True)
     converted(PUBLISHED).write_bytes(EMBEDDED_FILE.read_bytes())
     monkeypatch.setattr(find, "answers", None)
-    assert find_any("auto") == find_any("auto", offline=True) == converted(PUBLISHED)
+    assert chosen("auto") == chosen("auto", offline=True) == PUBLISHED
 
 
 def test_offline_goes_straight_to_it(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(find, "answers", None)
-    assert find_any("auto", offline=True) == EMBEDDED_FILE
+    assert chosen("auto", offline=True) == "embedded"
     assert f"{PUBLISHED} is not in the cache: the small network that comes with segapp predicts" in caplog.text
     assert f"tools/import_weights.py {PUBLISHED} gets the better one" in caplog.text
     assert len(caplog.records) == 1
@@ -103,7 +103,7 @@ def test_it_stands_in_at_once_where_no_server_answers(
         point(url)
         caplog.clear()
         start = time.monotonic()
-        assert find_any("auto") == EMBEDDED_FILE
+        assert chosen("auto") == "embedded"
         assert time.monotonic() - start < 5
         assert f"{PUBLISHED} cannot be reached: the small network" in caplog.text
 
@@ -123,10 +123,10 @@ def test_a_download_that_fails_is_told_and_named_networks_do_not_fall_back(
 ) -> None:
     point(f"{server}/x.tar.gz")
     with caplog.at_level(logging.WARNING):
-        assert find_any("auto") == EMBEDDED_FILE
+        assert chosen("auto") == "embedded"
     assert "the server answers 403" in caplog.text
     with pytest.raises(UserError, match="the server answers 403"):
-        find_any(PUBLISHED)
+        find_checkpoint(chosen(PUBLISHED))
 
 
 def test_weights_take_half_of_the_room(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:

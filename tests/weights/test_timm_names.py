@@ -1,17 +1,19 @@
 """Files of timm's and torchvision's whose tensors have other names here."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torchvision.models import Inception3
+from torchvision.models import AlexNet, GoogLeNet, Inception3
 
 from segapp.base.errors import UserError
 from segapp.cli import run_tool
 from segapp.models.classifier import ClassifierConfig
+from segapp.models.encoders.interface import IMAGENET, INCEPTION
 from segapp.weights.checkpoint import CheckpointInfo, read_info, shapes_of
 from segapp.weights.sources.common import WeightsMetadata
 from segapp.weights.sources.convert import convert, write_timm
@@ -115,3 +117,50 @@ def test_a_file_of_another_network_is_told_in_a_line(tmp_path: Path) -> None:
         save_file(state, tmp_path / "a.safetensors")
         with pytest.raises(UserError, match=message):
             convert(tmp_path / "a.safetensors", NOTHING, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["googlenet_torchvision", "alexnet_torchvision"])
+def test_torchvisions_files(name: str, tmp_path: Path) -> None:
+    """As torch.save wrote them before 2020, too: what is no part of ours is left out, and the rest strict."""
+    with torch.device("meta"):
+        peer = GoogLeNet(init_weights=False) if name == "googlenet_torchvision" else AlexNet()
+    large = {f"classifier.{layer}.weight" for layer in (1, 4, 6)}
+    state = {key: tensor for key, tensor in state_of(peer).items() if key not in large}
+    torch.save(state, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
+    info, weights = convert(tmp_path / "a.pth", NOTHING, tmp_path)
+    assert info.network.encoder.name == name
+    assert info.normalization == (INCEPTION if name == "googlenet_torchvision" else IMAGENET)
+    assert len(info.classes) == (1000 if name == "googlenet_torchvision" else 0)
+    write_timm(tmp_path / "b.safetensors", info, weights)
+    returned = load_file(tmp_path / "b.safetensors")
+    assert returned.keys() == {key for key in state if not key.startswith(("aux", "classifier."))}
+    assert all(torch.equal(tensor, state[key]) for key, tensor in returned.items())
+    first = next(iter(state))
+    del state[first]
+    save_file(state, tmp_path / "c.safetensors")
+    with pytest.raises(UserError, match=f"no {name}: it lacks {first}$"):
+        convert(tmp_path / "c.safetensors", NOTHING, tmp_path)
+
+
+def test_code_in_an_old_file_is_not_run(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (tmp_path / "ran",)
+
+    torch.save({"conv1.weight": Evil()}, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
+    with pytest.raises(UserError, match="more than plain tensors, which is not loaded"):
+        convert(tmp_path / "a.pth", NOTHING, tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.slow
+def test_gluons_inception_v3_wants_other_images(tmp_path: Path) -> None:
+    state = timm_state("inception_v3")
+    for tag, normalization in (("inception_v3.gluon_in1k", IMAGENET), ("inception_v3.tf_in1k", INCEPTION)):
+        (tmp_path / tag).mkdir()
+        save_file(state, tmp_path / tag / "model.safetensors")  # as the hub's folders have it
+        info, _ = convert(tmp_path / tag / "model.safetensors", NOTHING, tmp_path)
+        assert info.normalization == normalization
+        cfg: Any = timm.get_pretrained_cfg(tag)
+        assert (cfg.mean, cfg.std) == (normalization.mean, normalization.std)

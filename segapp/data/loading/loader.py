@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from segapp.base.devices import available_cores
 from segapp.base.distributed import local_world_size
-from segapp.base.errors import UserError
+from segapp.base.errors import STOP_SIGNALS, UserError
 from segapp.data.dataset import ImageDataset, Sample
 
 Workers = Literal["auto"] | Annotated[int, Field(ge=0, le=256)]
@@ -63,5 +63,5 @@ def start_worker(worker: int) -> None:
     The main process, which loads where there are no workers, keeps OpenCV's threads: nothing else runs meanwhile.
     """
     cv2.setNumThreads(0)  # the workers are the parallelism
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to all of a job; the main process ends the workers
+    for number in STOP_SIGNALS:  # sent to all of a job; the main process ends the workers
         signal.signal(number, signal.SIG_IGN)

@@ -7,7 +7,7 @@ from pydantic import Field
 from segapp.models.encoders.alexnet import AlexNetConfig
 from segapp.models.encoders.aligned_xception import AlignedXceptionConfig
 from segapp.models.encoders.channelnet import ChannelNetConfig
-from segapp.models.encoders.googlenet import GoogLeNetConfig
+from segapp.models.encoders.googlenet import GoogLeNetConfig, TorchvisionGoogLeNetConfig
 from segapp.models.encoders.inception_v3 import InceptionV3Config
 from segapp.models.encoders.mobilenet_v2 import MobileNetV2Config
 from segapp.models.encoders.shufflenet import ShuffleNetConfig
@@ -23,6 +23,7 @@ EncoderConfig = Annotated[
     | MobileNetV2Config
     | ShuffleNetConfig
     | TimmConfig
+    | TorchvisionGoogLeNetConfig
     | XceptionConfig,
     Field(discriminator="name"),
 ]

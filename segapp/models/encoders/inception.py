@@ -22,8 +22,9 @@ class Conv(NamedTuple):
     kernel: tuple[int, int] = (1, 1)
 
 
-Plain = Conv | Literal["maximum", "average", "response norm"]
-"""A convolution, a 3x3 pool, or local response normalization."""
+Plain = Conv | Literal["maximum", "maximum of all", "maximum of 2x2", "average", "response norm"]
+"""A convolution, a 3x3 pool if nothing else is said, or local response normalization. Without padding, "maximum"
+leaves out places that fill no window, and the next two do not."""
 Step = Plain | Mapping[str, Sequence[Plain | Mapping[str, Sequence[Plain]]]]
 """Or branches by name, which take the same input, and whose outputs are concatenated."""
 
@@ -87,6 +88,10 @@ def built(
             return nn.Sequential(layers | {"act": nn.ReLU()}), out_channels
         case "maximum":
             return MaxPool2d(3, stride, rate) if padded else nn.MaxPool2d(3, stride), channels
+        case "maximum of all" | "maximum of 2x2":
+            side = 2 if step == "maximum of 2x2" else 3
+            pool = MaxPool2d(side, stride, rate) if padded else nn.MaxPool2d(side, stride, ceil_mode=True)
+            return pool, channels
         case "average":
             return AvgPool2d(3, stride, rate, counts_padding=style.counts_padding), channels
         case "response norm":
@@ -113,6 +118,9 @@ class Inception(Encoder):
         style: of its layers.
         padding: see `Padding`.
         smallest: the side of which a place is left without padding.
+
+    Attributes:
+        channels: of each unit's output.
     """
 
     def __init__(
@@ -121,6 +129,7 @@ class Inception(Encoder):
         super().__init__()
         self.smallest = 1 if padding == "same" else smallest
         self.blocks = nn.ModuleList()
+        self.channels: list[int] = []
         channels, current = 3, 1
         features: list[Feature] = []
         self.taps = tuple(unit.stride > 1 for unit in (*units[1:], units[0]))
@@ -129,17 +138,22 @@ class Inception(Encoder):
             padded = padding == "same" or not unit.unpadded
             block, channels = built(unit.step, channels, style, stride=stride, rate=rate, padded=padded)
             self.blocks.append(block)
+            self.channels.append(channels)
             current *= stride
             if is_tapped:
                 features.append(Feature(channels, current))
         self.features = tuple(features)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return self.outputs(images, self.taps)
+
+    def outputs(self, images: Tensor, wanted: Sequence[bool]) -> tuple[Tensor, ...]:
+        """Of the units that are `wanted`, of all in order."""
         check_size(images, self.smallest)
         x = images
-        features = []
-        for block, is_tapped in zip(self.blocks, self.taps, strict=True):
+        outputs = []
+        for block, is_wanted in zip(self.blocks, wanted, strict=True):
             x = block(x)
-            if is_tapped:
-                features.append(x)
-        return tuple(features)
+            if is_wanted:
+                outputs.append(x)
+        return tuple(outputs)

@@ -95,7 +95,7 @@ def _onnx(model: nn.Module, options: ExportOptions) -> "onnx.ModelProto":
     return network
 
 
-def _program(model: nn.Module, options: ExportOptions) -> torch.export.ExportedProgram:
+def _program(model: nn.Module, options: ExportOptions) -> "torch.export.ExportedProgram":
     any_number = torch.export.Dim.DYNAMIC
     network = _Halved(model) if options.precision == "float16" else model
     height, width = (options.size, options.size) if options.size else EXAMPLE

@@ -1,4 +1,4 @@
-"""timm's state dicts, and torchvision's of Inception-v3, of the networks that have the same parameters here."""
+"""timm's state dicts, and torchvision's of Inception-v3, GoogLeNet and AlexNet: networks with the same parameters."""
 
 import logging
 import zipfile
@@ -12,9 +12,11 @@ from torch import Tensor
 from segapp.base.errors import UserError
 from segapp.models.classifier import ClassifierConfig
 from segapp.models.encoders import EncoderConfig
+from segapp.models.encoders.alexnet import AlexNetConfig
 from segapp.models.encoders.aligned_xception import AlignedXceptionConfig
+from segapp.models.encoders.googlenet import TorchvisionGoogLeNetConfig
 from segapp.models.encoders.inception_v3 import InceptionV3Config
-from segapp.models.encoders.interface import INCEPTION
+from segapp.models.encoders.interface import IMAGENET, INCEPTION
 from segapp.models.encoders.padding import Padding
 from segapp.models.encoders.xception import XceptionConfig
 from segapp.weights.checkpoint import CLASSIFIER, CheckpointInfo, by, misfit, shapes_of
@@ -44,10 +46,18 @@ PADDINGS: tuple[Padding, ...] = ("same", "valid")
 RENAMED: list[EncoderConfig] = [
     *(XceptionConfig(name="xception", padding=padding) for padding in PADDINGS),
     *(InceptionV3Config(name="inception_v3", padding=padding) for padding in PADDINGS),
+    *(TorchvisionGoogLeNetConfig(name="googlenet_torchvision", padding=padding) for padding in PADDINGS),
+    AlexNetConfig(name="alexnet_torchvision"),
 ]
-"""Those that timm has too, by the names of `timm_names`."""
-AUXILIARY = "AuxLogits."
-"""A second classifier of Inception-v3's, of use in its training alone."""
+"""Those that timm or torchvision has too, by the names of `timm_names`."""
+LEFT_OUT = {
+    "inception_v3": ("AuxLogits.",),
+    "googlenet_torchvision": ("aux1.", "aux2."),
+    "alexnet_torchvision": ("classifier.",),
+}
+"""Second classifiers, of use in training alone, and AlexNet's of three layers, which is another one than ours."""
+GLUON = ("inception_v3.gluon", "gluon_inception_v3")
+"""In the names, now and before, of those weights of Inception-v3 that want other images than the rest."""
 
 
 def is_torch_file(path: Path) -> bool:
@@ -76,10 +86,10 @@ def read(path: Path, metadata: WeightsMetadata, sha256: str | None = None) -> tu
         held = min(weights, default="none")
         raise UserError(
             f"{path}: no xception41, 65 or 71 of timm's: it has none of their tensors, but {held}; "
-            "nor is it a legacy_xception or an inception_v3; timm=NAME says which other network of timm's it is"
+            "nor is it a legacy_xception or an inception_v3, or torchvision's googlenet or alexnet; "
+            "timm=NAME says which other network of timm's it is"
         )
-    if found == "inception_v3":
-        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(AUXILIARY)}
+    weights = {name: tensor for name, tensor in weights.items() if not name.startswith(LEFT_OUT.get(found, ()))}
     classifier = timm_name(found, f"{CLASSIFIER}weight")
     if classifier in weights:
         number = len(weights[classifier]) if weights[classifier].ndim else 0
@@ -93,7 +103,8 @@ def read(path: Path, metadata: WeightsMetadata, sha256: str | None = None) -> tu
     if wrong := misfit(expected.keys(), weights.keys() | uncounted.keys()):
         is_lacking = wrong.startswith("lacks") and isinstance(info.network.encoder, AlignedXceptionConfig)
         hint = "; the p variants (xception65p) are another graph" if is_lacking else ""
-        raise UserError(f"{path}: no {found} of timm's: it {wrong}{hint}")
+        whose = "" if found.endswith("_torchvision") else " of timm's"
+        raise UserError(f"{path}: no {found}{whose}: it {wrong}{hint}")
     for name, tensor in weights.items():
         if tensor.shape != expected[name].shape:
             raise UserError(f"{path}: {name} is {by(tensor.shape)}, {by(expected[name].shape)} is needed")
@@ -102,7 +113,17 @@ def read(path: Path, metadata: WeightsMetadata, sha256: str | None = None) -> tu
             raise UserError(f"{path}: {name} is of no type that weights have ({tensor.dtype})")
         if not is_count:
             check_finite(path, name, tensor)
-    info = info.model_copy(update={"trained_on": metadata.trained_on, "source": metadata.source(sha256, [path])})
+    with torch.device("meta"):
+        normalization = info.network.encoder.build(32).normalization
+    if found == "inception_v3" and any(name in f"{metadata.address} {path}" for name in GLUON):
+        normalization = IMAGENET
+    info = info.model_copy(
+        update={
+            "normalization": normalization,
+            "trained_on": metadata.trained_on,
+            "source": metadata.source(sha256, [path]),
+        }
+    )
     # Two names may stand for one tensor, which safetensors does not write.
     copies = {name: tensor.to(expected[name].dtype, copy=True) for name, tensor in weights.items()}
     theirs = uncounted | copies
@@ -135,13 +156,14 @@ def safetensors_of(path: Path) -> Weights:
 
 def _unpickle(path: Path) -> Weights:
     """A state dict from a file of torch.save, none of whose code runs."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            folded = any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
-    except Exception as error:  # of many kinds for a damaged file, NotImplementedError among them
-        raise UserError(f"{path}: no file of torch.save, or one of before 2020 ({error})") from None
-    if folded:
-        raise UserError(f"{path}: is compressed, which torch.save does not do; it may unfold to any size")
+    if zipfile.is_zipfile(path):  # those of before 2020 are none
+        try:
+            with zipfile.ZipFile(path) as archive:
+                folded = any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
+        except Exception as error:  # of many kinds for a damaged file, NotImplementedError among them
+            raise UserError(f"{path}: no file of torch.save ({error})") from None
+        if folded:
+            raise UserError(f"{path}: is compressed, which torch.save does not do; it may unfold to any size")
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # whatever unpickling makes of a damaged or a hostile file

@@ -1,6 +1,8 @@
 """What parameters of our encoders are called in timm and torchvision, where that is not what they are called here."""
 
-from segapp.models.encoders import inception_v3, xception
+from collections.abc import Mapping
+
+from segapp.models.encoders import googlenet, inception_v3, xception
 from segapp.models.encoders.inception import Conv
 from segapp.weights.checkpoint import CLASSIFIER
 
@@ -45,9 +47,31 @@ def inception_v3_names() -> dict[str, str]:
     return {f"{ours}.{layer}": f"{theirs}.{layer}" for ours, theirs in places.items() for layer in ("conv", "bn")}
 
 
+def googlenet_names() -> dict[str, str]:
+    """torchvision's googlenet: theirs by ours, of layers."""
+    places: dict[str, str] = {}
+    for i, unit in enumerate(googlenet.TORCHVISIONS):
+        if isinstance(unit.step, Conv):
+            places |= {f"blocks.{i}": unit.name}
+        elif isinstance(unit.step, Mapping):
+            for branch, steps in unit.step.items():
+                at = [j for j, step in enumerate(steps) if isinstance(step, Conv)]
+                theirs = f"{unit.name}.{branch}"
+                places |= {f"blocks.{i}.{branch}.{j}": f"{theirs}.{j}" if len(steps) > 1 else theirs for j in at}
+    return {f"{ours}.{layer}": f"{theirs}.{layer}" for ours, theirs in places.items() for layer in ("conv", "bn")}
+
+
+ALEXNET = {f"blocks.{i}.conv": f"features.{at}" for i, at in enumerate((0, 3, 6, 8, 10))}
+"""torchvision's alexnet: theirs by ours, of layers."""
+
 LAYERS = {
     encoder: layers | {CLASSIFIER.removesuffix("."): "fc"}
-    for encoder, layers in (("xception", xception_names()), ("inception_v3", inception_v3_names()))
+    for encoder, layers in (
+        ("xception", xception_names()),
+        ("inception_v3", inception_v3_names()),
+        ("googlenet_torchvision", googlenet_names()),
+        ("alexnet_torchvision", ALEXNET),
+    )
 }
 """Theirs by ours. An encoder that is not here has their names."""
 
