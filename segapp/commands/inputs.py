@@ -50,7 +50,7 @@ class Inputs(NamedTuple):
         return [*map(str, self.images), *self.videos]
 
 
-def find_images(arguments: Sequence[str]) -> Sequence[Path]:
+def find_images(arguments: Sequence[str]) -> list[Path]:
     """As `find_inputs`, where no video is of use.
 
     Raises:
@@ -59,7 +59,7 @@ def find_images(arguments: Sequence[str]) -> Sequence[Path]:
     images, videos = find_inputs(arguments)
     if videos:
         raise UserError(f"{videos[0]}: a video; name images")
-    return images
+    return list(images)
 
 
 def find_inputs(arguments: Sequence[str]) -> Inputs:

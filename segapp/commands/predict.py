@@ -40,6 +40,7 @@ from segapp.inference.summary import (
     Progress,
     begin_progress,
     check_formats,
+    check_network,
     read_names,
     read_rows,
     starts,
@@ -112,17 +113,20 @@ def main(arguments: list[str]) -> int:
         if not is_exported(path) and isinstance(read_info(path).network, ClassifierConfig):
             return name_classes(inputs, config, path, job)
         predictor, info = config.open(path)
+        if len({*job.gather(repr(info))}) > 1:
+            raise UserError(f"checkpoint={config.checkpoint} is not the same network everywhere; name a file")
         labels = None if config.labels is None else LabelFolder(config.labels, predictor.classes)
         name = inputs.images[0].stem if inputs.images else video_names(inputs.videos)[0]
         with output_folder(config.output, "predict", name, job) as output, resume_hint(output, job):
             log.info("%s: %s", path, info.describe())
             if job.main:
-                save_config(output / CONFIG, config)
                 if config.resume is None or not is_prediction(output):
-                    begin_progress(output, inputs.names)
+                    begin_progress(output, inputs.names, repr(info))
                 else:
+                    check_network(output, repr(info))
                     for part in (*FOLDERS.values(), FRAMES):
                         remove_leftovers(output / part)
+                save_config(output / CONFIG, config)
             job.barrier()
             problems = []
             if inputs.images:

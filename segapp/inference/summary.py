@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from segapp.base.errors import UserError
 from segapp.base.extras import require
-from segapp.base.files import atomic_write
+from segapp.base.files import atomic_write, write_text
 from segapp.runs.layout import PREDICTED, PROGRESS
 
 Array = npt.NDArray[np.uint8]
@@ -26,6 +26,8 @@ FORMATS = ("csv", "parquet")
 
 NAMES = "names"
 """The file in PROGRESS of the images' names, each ending in a null character."""
+NETWORK = "network"
+"""The file in PROGRESS of what the checkpoint says of itself."""
 STEPS = ("read", "compute", "draw", "write")
 ROWS_AT_ONCE = 10_000
 
@@ -103,10 +105,15 @@ class Progress(AbstractContextManager["Progress"]):
         self._file.flush()
 
 
-def begin_progress(folder: Path, names: Iterable[str]) -> None:
-    """For a new run; forgets that of an earlier one in the same folder."""
+def begin_progress(folder: Path, names: Iterable[str], network: str) -> None:
+    """For a new run; forgets that of an earlier one in the same folder.
+
+    Args:
+        network: what the checkpoint says of itself.
+    """
     shutil.rmtree(folder / PROGRESS, ignore_errors=True)
     (folder / PROGRESS).mkdir()
+    write_text(folder / PROGRESS / NETWORK, network)
     with atomic_write(folder / PROGRESS / NAMES) as temporary, temporary.open("wb") as file:
         for name in names:
             file.write(os.fsencode(name) + b"\0")
@@ -122,6 +129,15 @@ def read_names(folder: Path) -> list[str]:
         return [os.fsdecode(name) for name in (folder / PROGRESS / NAMES).read_bytes().split(b"\0")[:-1]]
     except OSError:
         raise UserError(f"resume={folder}: predict has left nothing there to go on with") from None
+
+
+def check_network(folder: Path, network: str) -> None:
+    """Raises:
+    UserError: the run was begun with another network, as "auto" and "latest" may name another one.
+    """
+    path = folder / PROGRESS / NETWORK
+    if path.is_file() and path.read_text(encoding="utf-8") != network:
+        raise UserError(f"{folder} was begun with another network; name its file with checkpoint=, or another folder")
 
 
 def starts(folder: Path) -> list[int]:
