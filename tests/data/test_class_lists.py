@@ -8,9 +8,11 @@ import pytest
 from segapp.base.errors import UserError
 from segapp.data.checks.audit import audit
 from segapp.data.class_lists import Renumbered, matched
-from segapp.data.dataset import SegmentationDataset
+from segapp.data.dataset import ClassificationDataset, SegmentationDataset
 from segapp.data.formats.label_readers import ByValue
+from segapp.data.packed_strings import PackedStrings
 from segapp.evaluation.checks import matched_to_weights
+from segapp.weights.sources.common import imagenet_classes
 from tests.data.formats.coco.samples import box, content, make, mine, region
 from tests.folders import folder, make_folder
 
@@ -109,3 +111,17 @@ def test_weights_are_matched_by_name_and_by_index_where_nobody_named_them(tmp_pa
         matched_to_weights(val, path, ("background", "cat", "cow"))
     with pytest.raises(UserError, match="knows 2 classes, .* has 3"):
         matched_to_weights(val, path, ("background", "cat"))
+
+
+def test_folders_named_by_wordnet_have_imagenets_order() -> None:
+    """n01440764 is the tench, class 0, and n15075141 toilet tissue, class 999 (ILSVRC2012_devkit_t12, meta.mat)."""
+    words = imagenet_classes()
+    assert (words[0], words[-1]) == ("tench", "toilet tissue")
+    folders = ("n01440764", *(f"n{number:08}" for number in range(2_000_000, 2_000_998)), "n15075141")
+    labels = np.array([0, 999, 5])
+    data = ClassificationDataset("x", folders, PackedStrings("abc"), [Path(each) for each in "abc"], labels)
+    seen = matched_to_weights(data, Path("w"), words)
+    assert seen.classes == words
+    assert np.array_equal(seen.labels, labels)
+    with pytest.raises(UserError, match="thing 0"):
+        matched_to_weights(data, Path("w"), tuple(f"thing {number}" for number in range(1000)))
