@@ -157,7 +157,8 @@ def test_help_shows_examples_choices_and_values(tool: str, capsys: pytest.Captur
     assert run_tool(tool, ["--help"]) == 0
     shown = capsys.readouterr().out
     assert f"python tools/{tool}.py" in shown
-    models = "model=deeplabv3_mobilenet|deeplabv3plus_xception|deeplabv3plus_xception41|deeplabv3plus_xception71"
+    mobile = "deeplabv3_mobilenet|deeplabv3plus_mobilenet"
+    models = f"model={mobile}|deeplabv3plus_xception|deeplabv3plus_xception41|deeplabv3plus_xception71"
     assert (models in shown) == (tool in ("train", "benchmark")), "the choices of this tool alone"
     assert ("inference=canvas|full|multi_scale|resize|sliding|trained" in shown) == (
         tool in ("train", "eval", "predict", "voc_server")

@@ -164,6 +164,8 @@ def _unpickle(path: Path) -> Weights:
             raise UserError(f"{path}: no file of torch.save ({error})") from None
         if folded:
             raise UserError(f"{path}: is compressed, which torch.save does not do; it may unfold to any size")
+    elif not is_torch_file(path):
+        raise UserError(f"{path}: no file of torch.save")
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # whatever unpickling makes of a damaged or a hostile file
