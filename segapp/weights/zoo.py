@@ -393,9 +393,16 @@ ZOO = {
 """By name."""
 
 
+EMBEDDED_CARD = """embedded
+    PASCAL VOC's classes, small; it comes with the program
+    use        checkpoint=embedded
+    seen       imagenet, coco, voc2012 trainaug
+    measured   segapp/weights/embedded/README.md"""
+
+
 def listing() -> str:
-    """The zoo as a table for people."""
-    return "\n\n".join(map(card, ZOO))
+    """The zoo as a table for people, after the network that needs no download."""
+    return "\n\n".join([EMBEDDED_CARD, *map(card, ZOO)])
 
 
 def card(name: str) -> str:
