@@ -3,8 +3,8 @@
     uv run --extra benchmark python docs/smp_voc.py VOC2012 mobilenetv2_8bit.safetensors DIR ITERATIONS
 
 The model, the loss, the optimizer and the schedule are those of its own CamVid example; the encoder starts from the
-same file as ours. That has BN folded into its convs, so the encoder's BN stays in eval mode, as the same users do
-with small batches. Masks of val are written to DIR/masks, which `segapp eval predictions=DIR/masks` scores.
+same file as ours, and stays as it is, as ours does: BN is folded into its convs. Masks of val are written to
+DIR/masks, which `segapp eval predictions=DIR/masks` scores.
 """
 
 import sys
@@ -74,6 +74,7 @@ def main(root: Path, weights: Path, output: Path, iterations: int) -> None:
     torch.manual_seed(0)
     model = smp.DeepLabV3Plus("mobilenet_v2", encoder_weights=None, classes=21)
     load_encoder(model.encoder, weights)
+    model.encoder.features[:18].requires_grad_(False)
     loss_of = smp.losses.DiceLoss(smp.losses.MULTICLASS_MODE, from_logits=True, ignore_index=255)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=iterations, eta_min=1e-5)
