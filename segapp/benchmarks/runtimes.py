@@ -3,7 +3,6 @@
 import platform
 import re
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from segapp.inference.runtimes import exported_runtime
 from segapp.models.deeplabv3plus import DeepLabV3PlusConfig
 from segapp.models.encoders.interface import INCEPTION
 from segapp.models.layers import resize
+from segapp.runs.environment import environment
 from segapp.runtimes.interface import Runtime
 from segapp.runtimes.onnxruntime import open_onnx
 from segapp.runtimes.pytorch import PyTorchRuntime
@@ -162,8 +162,7 @@ def time_runtimes(config: RuntimesBenchmarkConfig) -> None:
     Raises:
         UserError: no contender can be timed.
     """
-    command = " ".join(["segapp", "benchmark", "runtimes", *sys.argv[sys.argv.index("runtimes") + 1 :]])
-    lines = [f"`{command}`, {time.strftime('%Y-%m-%d')}, {processor()}, {config.rounds} rounds"]
+    lines = [f"`{environment()['command']}`, {time.strftime('%Y-%m-%d')}, {processor()}, {config.rounds} rounds"]
     print(lines[0])
     cases = product(config.output_strides, config.threads)
     with TemporaryDirectory(prefix="segapp-benchmark-") as folder:
