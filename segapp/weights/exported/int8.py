@@ -7,7 +7,11 @@ back, the one first without which the labels agree best.
 import contextlib
 import io
 import logging
+import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +33,8 @@ COMPARED = 16
 """Images on which labels are compared, of those on which ranges are measured: evenly chosen."""
 RANKED = 4
 """Of these, images on which it is found which layer hurts most."""
+
+NO_IMAGES = "precision=int8 measures ranges on images such as the network is for; name some"
 
 Array = npt.NDArray[np.float32]
 Item = tuple[Any, npt.NDArray[np.int64]]
@@ -53,20 +59,58 @@ def quantized_onnx(network: "onnx.ModelProto", calibration: Sequence[dict[str, A
 
 
 def quantized_ir(network: "openvino.Model", calibration: Sequence[Array]) -> "openvino.Model":
-    """As `quantized_onnx`, of images alone."""
+    """As `quantized_onnx`, of images alone.
+
+    In a process of its own: after NNCF has tried out layers with OpenVINO, a process that is forked from this one, as
+    loading ones are, crashes.
+    """
     require("int8", "precision=int8")
+    if not calibration:
+        raise UserError(NO_IMAGES)
+    import openvino
+
+    with TemporaryDirectory(prefix="segapp-int8-") as folder, _child() as pool:
+        path = Path(folder) / "net.xml"
+        openvino.save_model(network, path, compress_to_fp16=False)
+        for message in pool.submit(_quantize_file, path, list(calibration)).result():
+            log.info(message)
+        return openvino.Core().read_model(path, config={"ENABLE_MMAP": False})
+
+
+def _child() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _quantize_file(path: Path, calibration: Sequence[Array]) -> list[str]:
+    """Puts an IR's quantised form in its place. Returns what the log is to say."""
     import openvino
 
     def opened(model: "openvino.Model | openvino.CompiledModel") -> Compute:
         compiled = openvino.compile_model(model, "CPU") if isinstance(model, openvino.Model) else model
         return lambda images: compiled([images])[0]
 
-    return _quantized(network, calibration, opened)
+    said = Said()
+    log.addHandler(said)
+    log.setLevel(logging.INFO)
+    network = openvino.Core().read_model(path, config={"ENABLE_MMAP": False})
+    openvino.save_model(_quantized(network, calibration, opened), path, compress_to_fp16=False)
+    return said.messages
+
+
+class Said(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
 
 
 def _quantized(network: Any, calibration: Sequence[Any], opened: Callable[[Any], Compute]) -> Any:
     if not calibration:
-        raise UserError("precision=int8 measures ranges on images such as the network is for; name some")
+        raise UserError(NO_IMAGES)
     ours = logging.getLoggerClass()
     import nncf
 
