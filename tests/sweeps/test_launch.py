@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from segapp.base.errors import STOP_SIGNALS
 from segapp.runs.history import read_run
 from segapp.sweeps.launch import join_tasks, put_back
 from segapp.training.stopping import stop_request
-from tests.sweeps.test_sweep import sweep, table
+from tests.sweeps.test_sweep import table
 from tests.training.test_training import TINY
 
 JOB = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -31,7 +32,8 @@ def _environment() -> Iterator[None]:
 @pytest.mark.parametrize(
     "launcher", [["joblib", "hydra.launcher.n_jobs=2"], ["submitit_local"]], ids=lambda each: each[0]
 )
-def test_runs_in_other_processes(launcher: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_in_other_processes(launcher: list[str], tmp_path: Path) -> None:
+    """As a process of its own: the launchers leave others, and threads, behind."""
     words = [*TINY, f"data.root={tmp_path / 'shapes'}", "iterations=1", "eval.examples=0", "eval.detailed=false"]
     values = "seed=0,1" if launcher[0] == "joblib" else "seed=0"
     folder = tmp_path / "sweep"
@@ -40,8 +42,11 @@ def test_runs_in_other_processes(launcher: list[str], tmp_path: Path, capsys: py
     own.mkdir(parents=True)
     (own / "mine.yaml").write_text("defaults: [sgd]\nmomentum: 0.5\n")
     words += ["--config-dir", str(own.parent), "optimizer=mine"]
-    assert sweep(*words, "-m", values, f"hydra/launcher={choice}", *more, f"output={folder}") == 0
-    assert all(line.split()[2] == "done" for line in table(capsys.readouterr().out)[1:])
+    words += ["-m", values, f"hydra/launcher={choice}", *more, f"output={folder}"]
+    command = [sys.executable, "-m", "segapp", "train", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    assert all(line.split()[2] == "done" for line in table(done.stdout)[1:])
     runs = [read_run(folder / str(at)) for at in range(len(values.split(",")))]
     assert [run.config["seed"] for run in runs] == list(range(len(runs)))
     assert all(run.finished and run.config["optimizer"]["momentum"] == 0.5 for run in runs)
