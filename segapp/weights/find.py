@@ -53,7 +53,8 @@ def chosen(name: str, *, offline: bool = False) -> str:
     """
     if name != AUTO:
         return name
-    if not converted(PUBLISHED).is_file() and (offline or not answers(ZOO[PUBLISHED].url)):
+    here = converted(PUBLISHED).is_file() or put_by_hand(PUBLISHED).exists()
+    if not here and (offline or not answers(ZOO[PUBLISHED].url)):
         return _embedded_instead("is not in the cache" if offline else "cannot be reached")
     try:
         published(PUBLISHED, offline=offline)
@@ -157,7 +158,7 @@ def published(name: str, *, offline: bool = False) -> Path:
         return path
     if entry.url.endswith(keras.SUFFIXES):
         keras.check_h5py(name)  # told before a long download
-    if offline and not (downloads / entry.url.rpartition("/")[2]).exists():
+    if offline and not put_by_hand(name).exists():
         get()  # says so; a cache that is read-only is not what is wrong
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -184,6 +185,11 @@ def published(name: str, *, offline: bool = False) -> Path:
 def converted(name: str) -> Path:
     """Where weights of the zoo are kept in our format."""
     return cache_folder() / f"weights-{CONVERTER}" / f"{name}.safetensors"
+
+
+def put_by_hand(name: str) -> Path:
+    """Where the published file of weights of the zoo lies, if it was downloaded or put there."""
+    return cache_folder() / "downloads" / name / ZOO[name].url.rpartition("/")[2]
 
 
 def _is_sound(path: Path) -> bool:

@@ -21,7 +21,7 @@ from segapp.cli import run_tool
 from segapp.data.formats.shapes import SHAPES_CLASSES
 from segapp.weights import find
 from segapp.weights.checkpoint import load_model, start_from
-from segapp.weights.find import EMBEDDED_FILE, PUBLISHED, chosen, converted, find_checkpoint
+from segapp.weights.find import EMBEDDED_FILE, PUBLISHED, chosen, converted, find_checkpoint, put_by_hand
 from segapp.weights.zoo import ZOO
 from tests.networks import small
 
@@ -85,6 +85,16 @@ def test_what_is_in_the_cache_is_taken_without_asking(point: Point, monkeypatch:
     converted(PUBLISHED).write_bytes(EMBEDDED_FILE.read_bytes())
     monkeypatch.setattr(find, "answers", None)
     assert chosen("auto") == chosen("auto", offline=True) == PUBLISHED
+
+
+def test_a_file_put_by_hand_is_taken_first(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """And where it cannot be read, a line says so."""
+    monkeypatch.setattr(find, "answers", None)
+    put_by_hand(PUBLISHED).parent.mkdir(parents=True)
+    put_by_hand(PUBLISHED).write_bytes(b"no archive")
+    assert chosen("auto") == chosen("auto", offline=True) == "embedded"
+    assert f"{PUBLISHED} cannot be had (" in caplog.text
+    assert "cannot be reached" not in caplog.text
 
 
 def test_offline_goes_straight_to_it(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
