@@ -183,11 +183,11 @@ class Header(NamedTuple):
     is_deep: bool
 
 
-def read_header(source: ImageFileContent, max_pixels: int = MAX_PIXELS) -> Header:
+def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
     """Raises:
     UserError: missing, no image, or too large.
     """
-    with open_picture(source, max_pixels) as image:
+    with open_picture(path, max_pixels) as image:
         is_deep = _is_deep(image)  # before Pillow decodes a PNG for its EXIF block
         orientation = orientation_of(image)
         size = (image.width, image.height) if orientation >= 5 else (image.height, image.width)
