@@ -24,7 +24,7 @@ ROOT = CONF.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "data" / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 
 BEGIN = re.compile(r"(?:tools/(?P<script>[a-z_]+)\.py|\bsegapp (?P<tool>[a-z][a-z_]+))(?= |$)(?P<words>.*)")
-REMARK = re.compile(r"\s{3,}.*|\s+[#(&].*")
+REMARK = re.compile(r"\s{2,}.*|\s+[#(&].*")
 EITHER = re.compile(r"\[([^\]|]*) \| ([^\]]*)\]")
 
 Command = tuple[str, ...]
