@@ -71,9 +71,7 @@ def atrous_depthwise(
         return handle_torch_function(atrous_depthwise, (x,), x, weight, bias, stride, rates)
     if torch.compiler.is_compiling():  # exporters, too: one layer stays one
         return _padded_first(x, weight, bias, stride, rates)
-    rows, columns = (
-        slice(1, 2) if rate >= side else slice(3) for rate, side in zip(rates, x.shape[2:], strict=True)
-    )
+    rows, columns = (slice(1, 2) if rate >= side else slice(3) for rate, side in zip(rates, x.shape[2:], strict=True))
     weights = torch.split(weight[:, :, rows, columns], CACHED_CHANNELS)
     biases = [None] * len(weights) if bias is None else torch.split(bias, CACHED_CHANNELS)
     parts = zip(torch.split(x, CACHED_CHANNELS, 1), weights, biases, strict=True)
