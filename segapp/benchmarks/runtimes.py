@@ -105,9 +105,7 @@ def ours_in_torch(case: Case, *, compiled: bool = False) -> Run:
     return _in_full_size(runtime)
 
 
-def ours_exported(
-    case: Case, *, suffix: str, precision: ExportPrecision = "float32", bfloat16: bool = False
-) -> Run:
+def ours_exported(case: Case, *, suffix: str, precision: ExportPrecision = "float32", bfloat16: bool = False) -> Run:
     info = CheckpointInfo(
         network=case.model, classes=tuple(map(str, range(case.classes))), normalization=INCEPTION, trained_on=()
     )

@@ -27,11 +27,13 @@ from segapp.data.formats.voc import Voc2012Config
 from segapp.evaluation.config import EvalToolConfig
 from segapp.evaluation.voc_server import ServerConfig
 from segapp.models.deeplabv3plus import DeepLabV3PlusConfig
+from segapp.serving.config import ServeConfig
 from segapp.training.config import SegmentConfig, TrainConfig
 from segapp.training.optimizers import SGDConfig
 from segapp.weights.zoo import ZOO
 
 TOOLS: dict[str, type[Config]] = {
+    "serve": ServeConfig,
     "train": TrainConfig,
     "eval": EvalToolConfig,
     "predict": PredictConfig,
@@ -161,7 +163,7 @@ def test_help_shows_examples_choices_and_values(tool: str, capsys: pytest.Captur
     models = f"model={mobile}|deeplabv3plus_xception|deeplabv3plus_xception41|deeplabv3plus_xception71"
     assert (models in shown) == (tool in ("train", "benchmark")), "the choices of this tool alone"
     assert ("inference=canvas|full|multi_scale|resize|sliding|trained" in shown) == (
-        tool in ("train", "eval", "predict", "voc_server", "benchmark")
+        tool in ("train", "eval", "predict", "voc_server", "benchmark", "serve")
     )
 
 
