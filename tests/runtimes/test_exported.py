@@ -103,6 +103,7 @@ def test_every_mode_of_inference_gives_pytorchs_probabilities(folder: Path, name
 
 WITHOUT_PYTORCH = f"""
 import sys
+from pathlib import Path
 import numpy as np
 import segapp
 from segapp.base.images import read_image
@@ -115,7 +116,7 @@ for at, words in enumerate((
     [checkpoint, "image.png"],
 )):
     assert main(["predict", *words[1:], f"checkpoint={{words[0]}}", f"output={{at}}"]) == 0, at
-image = read_image("image.png")
+image = read_image(Path("image.png"))
 labels = {{name: segapp.load(network, **mode)(image) for name, mode in {MODES}.items()}}
 np.savez("labels.npz", **labels)
 assert "torch" not in sys.modules
