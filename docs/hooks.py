@@ -32,7 +32,12 @@ PAGES = {
 }
 """The pages outside docs/, and what they are called on the site."""
 
-COPIES = ("pyproject.toml", "segapp/data/formats/classes/ade20k.yaml", "segapp/data/formats/classes/cityscapes.yaml")
+COPIES = (
+    "pyproject.toml",
+    "Dockerfile",
+    "segapp/data/formats/classes/ade20k.yaml",
+    "segapp/data/formats/classes/cityscapes.yaml",
+)
 """Files that pages link to and that are shown as they are."""
 
 GROUPS = "config/choices/"

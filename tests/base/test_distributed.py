@@ -1,4 +1,4 @@
-"""Several processes on one machine, over gloo, as torchrun starts them."""
+"""Several processes on one machine, over gloo, as torchrun starts them, or with the variables that it sets."""
 
 import json
 import os
@@ -16,8 +16,10 @@ from safetensors.torch import load_file
 from segapp.base.distributed import ALONE, processes, rank
 from segapp.base.errors import UserError
 from segapp.base.paths import CONF
+from segapp.cli import run_tool
 from segapp.data.loading.sampling import Uniform
 from segapp.runs.layout import checkpoint_folders
+from tests.forked import run_job
 from tests.images import split
 from tests.training.test_classifying import TINY as CLASSIFIES
 from tests.training.test_training import TINY, losses, tiny
@@ -26,24 +28,17 @@ ALIKE = ["iterations=4", "batch_size=8", "batch_norm=frozen", "model.aspp.dropou
 """Frozen BN and no dropout: nothing then depends on how a batch is divided."""
 
 
-def torchrun(processes: int, *overrides: str, tool: str = "train") -> subprocess.Popen[str]:
+def torchrun(processes: int, *overrides: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command += [str(CONF.parent / "tools" / f"{tool}.py"), *overrides]
+    command += [str(CONF.parent / "tools" / "train.py"), *overrides]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/"
     )
 
 
-def finish(job: subprocess.Popen[str], expected: int = 0) -> str:
-    told, _ = job.communicate(timeout=300)
-    assert job.returncode == expected, told
-    return told
-
-
 def alone(*overrides: str) -> None:
-    tool = str(CONF.parent / "tools" / "train.py")
-    subprocess.run([sys.executable, tool, *TINY, *overrides], check=True, capture_output=True)
+    assert run_tool("train", [*TINY, *overrides]) == 0
 
 
 def scored(folder: Path) -> list[dict[str, float]]:
@@ -57,7 +52,7 @@ def test_two_processes_are_one_and_each_image_is_scored_once(tmp_path: Path) -> 
     data, one, two = (tmp_path / name for name in ("data", "one", "two"))
     options = [*ALIKE, f"data.root={data}", "validate_every=2", "eval.batch_size=2", "optimizer.clip_norm=1"]
     alone(*options, f"output={one}")
-    told = finish(torchrun(2, *TINY, *options, "accumulate=2", f"output={two}"))
+    told = run_job(2, "train", *TINY, *options, "accumulate=2", f"output={two}", told=tmp_path / "told")
     assert told.count("iteration 4: mIoU") == 1, "one of them tells"
     assert losses(two) == pytest.approx(losses(one), rel=1e-4)
     a, b = (load_file(checkpoint_folders(folder)[-1] / "weights.safetensors") for folder in (one, two))
@@ -65,11 +60,10 @@ def test_two_processes_are_one_and_each_image_is_scored_once(tmp_path: Path) -> 
         assert torch.allclose(b[name].float(), each.float(), rtol=1e-3, atol=1e-5), name
     metrics = json.loads((two / "metrics.json").read_text())
     assert metrics["images"] == 5
-    tool = str(CONF.parent / "tools" / "eval.py")
     scoring = ["data=shapes", f"data.root={data}", "data.train=16", "data.val=5", "data.height=64", "data.width=64"]
     scoring += ["workers=0", "device=cpu", "runtime=torch", f"checkpoint={two}"]
-    subprocess.run([sys.executable, tool, *scoring, f"output={tmp_path / 'eval'}"], check=True, capture_output=True)
-    finish(torchrun(2, *scoring, f"output={tmp_path / 'shared'}", tool="eval"))
+    assert run_tool("eval", [*scoring, f"output={tmp_path / 'eval'}"]) == 0
+    run_job(2, "eval", *scoring, f"output={tmp_path / 'shared'}", told=tmp_path / "told")
     single = json.loads((tmp_path / "eval" / "metrics.json").read_text())
     assert metrics["confusion_matrix"] == single["confusion_matrix"]
     assert json.loads((tmp_path / "shared" / "metrics.json").read_text()) == single, "whoever scores them"
@@ -92,17 +86,16 @@ def test_classifiers_are_trained_and_scored_by_two_as_by_one(tmp_path: Path) -> 
         "eval.batch_size=2",
     ]
     options += ["loss.class_weights=balanced", "model.auxiliary=plain", "optimizer=rmsprop", "optimizer.lr=0.001"]
-    tool = str(CONF.parent / "tools" / "train.py")
     one, two = tmp_path / "one", tmp_path / "two"
-    subprocess.run([sys.executable, tool, *options, f"output={one}"], check=True, capture_output=True)
-    told = finish(torchrun(2, *options, "accumulate=2", f"output={two}"))
+    assert run_tool("train", [*options, f"output={one}"]) == 0
+    told = run_job(2, "train", *options, "accumulate=2", f"output={two}", told=tmp_path / "told")
     assert told.count("iteration 4: top-1") == 1, "one of them tells"
     assert losses(two) == pytest.approx(losses(one), rel=1e-4)
     scores = [json.loads((folder / "metrics.json").read_text()) for folder in (one, two)]
     assert [each["images"] for each in scores] == [11, 11]
     assert scores[0]["confusion_matrix"] == scores[1]["confusion_matrix"]
     scoring = ["data=image_folder", f"data.root={root}", "workers=0", "device=cpu", f"checkpoint={two}"]
-    finish(torchrun(2, *scoring, f"output={tmp_path / 'shared'}", tool="eval"))
+    run_job(2, "eval", *scoring, f"output={tmp_path / 'shared'}", told=tmp_path / "told")
     shared = json.loads((tmp_path / "shared" / "metrics.json").read_text())
     assert shared["confusion_matrix"] == scores[1]["confusion_matrix"]
 
@@ -143,7 +136,9 @@ def test_a_process_that_fails_takes_the_job_down_with_its_own_error(tmp_path: Pa
     whole = training.images[second].read_bytes()
     training.images[second].write_bytes(whole[: len(whole) // 2])
     options = ["data.train=16", f"data.root={data}", "batch_size=4", f"output={tmp_path / 'run'}", "iterations=3"]
-    told = finish(torchrun(2, *TINY, *options), 1)
+    job = torchrun(2, *TINY, *options)
+    told, _ = job.communicate(timeout=300)
+    assert job.returncode == 1, told
     assert f"process 1: error: {training.images[second]}" in told
     assert "/segapp/" not in told.replace(str(training.images[second]), ""), "a traceback of torchrun's, none of ours"
 

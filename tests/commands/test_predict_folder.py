@@ -1,10 +1,8 @@
 """Predict on many files: lists, a summary, going on where it was broken off, several processes, videos."""
 
 import csv
-import os
 import shutil
-import subprocess
-import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,8 +18,8 @@ from segapp.data.formats.shapes import SHAPES_CLASSES
 from segapp.inference.predictor import Predictor
 from segapp.inference.saving import output_names
 from segapp.inference.summary import read_rows
-from tests.base.test_distributed import finish, torchrun
 from tests.commands.tools import PREDICT, run_predict
+from tests.forked import run_job, tool_process
 from tests.videos import decoded, make_clip
 
 Make = Callable[..., Path]
@@ -163,7 +161,8 @@ def test_two_processes_share_a_folder(make_checkpoint: Make, tmp_path: Path) -> 
     clips = [make_clip(tmp_path / f"{name}.mp4", times=[0, 100]) for name in "ab"]
     one, two = tmp_path / "one", tmp_path / "two"
     assert run_predict(photos, *clips, checkpoint, f"output={one}") == 1
-    told = finish(torchrun(2, str(photos), *map(str, clips), checkpoint, *PREDICT, f"output={two}", tool="predict"), 1)
+    words = [str(photos), *map(str, clips), checkpoint, *PREDICT, f"output={two}"]
+    told = run_job(2, "predict", *words, told=tmp_path / "told", expected=1)
     assert told.count("4 of 5 images") == 1
     assert told.count("failed: ") == 1
     assert files_of(one) == files_of(two)
@@ -177,12 +176,12 @@ def test_killed_and_gone_on_with_it_is_the_same(make_checkpoint: Make, tmp_path:
     photos, checkpoint = make_photos(tmp_path / "photos", 20), f"checkpoint={make_checkpoint()}"
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert run_predict(photos, checkpoint, f"output={whole}") == 0
-    command = [sys.executable, "-m", "segapp", "predict", str(photos), checkpoint, *PREDICT, f"output={parts}"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as job:
-        while job.poll() is None and len(list(parts.glob("masks/*.png"))) < 3:
-            pass
-        job.kill()
+    job = tool_process("predict", str(photos), checkpoint, *PREDICT, f"output={parts}", told=tmp_path / "told")
+    job.start()
+    while job.is_alive() and len(list(parts.glob("masks/*.png"))) < 3:
+        time.sleep(0.001)
+    job.kill()
+    job.join()
     assert run_tool("predict", [f"resume={parts}"]) == 0
     assert files_of(parts) == files_of(whole)
 

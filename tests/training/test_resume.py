@@ -2,9 +2,9 @@
 
 import errno
 import json
-import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sys
 import threading
@@ -24,6 +24,7 @@ from segapp.training import checkpoints
 from segapp.training.checkpoints import newest_checkpoint
 from segapp.training.step import TrainStep
 from segapp.weights import checkpoint as weight_files
+from tests.forked import process
 from tests.training.test_training import TINY, weights
 
 RUN = ["iterations=30", "validate_every=8", "save_every=3", "ema=0.9", "optimizer.clip_norm=1"]
@@ -63,26 +64,22 @@ def assert_same(output: Path, expected: Path) -> None:
 
 def _run_silently(data: Path, output: Path) -> None:
     os.environ["TQDM_DISABLE"] = "1"
-    torch.set_num_threads(1)
     sys.exit(run(data, output))
 
 
 @pytest.mark.slow
 def test_killed_ten_times_at_random_it_ends_with_the_same_bits(unbroken: tuple[Path, Path], tmp_path: Path) -> None:
     data, expected = unbroken
-    context = multiprocessing.get_context("forkserver")  # a kill must not hurt this process, nor wait for imports
-    context.set_forkserver_preload(["tests.training.test_resume"])
     moments = random.Random(0)
     kills, seen = 0, set()
     while kills < 10:
-        process = context.Process(target=_run_silently, args=(data, tmp_path / "run"))
-        process.start()
-        process.join(moments.uniform(0.3, 2.5))
-        if process.exitcode is not None:
+        job = process(_run_silently, data, tmp_path / "run")
+        job.start()
+        job.join(moments.uniform(0.3, 1.5))
+        if job.exitcode is not None:
             break  # done before it could be killed
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
+        job.kill()
+        job.join()
         kills += 1
         seen.add(len(losses_if_any(tmp_path / "run")))
     assert kills >= 3
@@ -213,15 +210,16 @@ def test_a_damaged_checkpoint_is_passed_over(
         file.write_bytes(file.read_bytes()[:-100])
 
     options = ["iterations=30"]
+    stopped_after(data, tmp_path / "stopped", 20)
     for damaged in ("state.pt", "weights.safetensors", "averaged.safetensors"):
         output = tmp_path / damaged
-        stopped_after(data, output, 20)
+        shutil.copytree(tmp_path / "stopped", output)
         cut(checkpoint_folders(output)[-1] / damaged)
         assert run(data, output, *options) == 0
         assert "0000020: damaged" in capsys.readouterr().err
         assert_same(output, expected)
     output = tmp_path / "all"
-    stopped_after(data, output, 20)
+    shutil.copytree(tmp_path / "stopped", output)
     for folder in checkpoint_folders(output):
         cut(folder / "state.pt")
     assert run(data, output) == 2
