@@ -42,6 +42,7 @@ TOOLS = (
     "zoo",
     "voc_server",
     "benchmark",
+    "serve",
 )
 """Each is a module of segapp/commands with `main`, its help as its docstring and, where its config is of another
 name, `CONFIGS`.

@@ -12,6 +12,7 @@ EXTRAS = {
     "video": ("av",),
     "parquet": ("pyarrow",),
     "sweep": ("optuna",),
+    "serve": ("fastapi", "uvicorn", "python_multipart", "prometheus_client"),
 }
 """Each extra of pyproject.toml, and the modules by which it is known to be installed."""
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -69,53 +70,78 @@ class Decoding(NamedTuple):
 AS_USUAL = Decoding()
 
 
-class TooManyPixelsError(UserError):
+ImageFileContent = Path | bytes
+"""An image's file: where it lies, or what is in it."""
+
+
+class TooLargeError(UserError):
+    """An image has more pixels than anybody may ask to be read."""
+
+
+class TooManyPixelsError(TooLargeError):
     """An image is larger than the bound that it was to be read with."""
 
 
-def open_picture(path: Path, max_pixels: int) -> ImageFile.ImageFile:
+def open_picture(source: ImageFileContent, max_pixels: int) -> ImageFile.ImageFile:
+    """Of bytes, which came from elsewhere, the formats of IMAGE_SUFFIXES alone: Pillow runs programs for others."""
+    name = _name(source)
     try:
-        image = Image.open(path)
+        image = Image.open(source) if isinstance(source, Path) else Image.open(io.BytesIO(source), formats=_formats())
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        raise UserError(f"{name}: no such file") from None
     except UnidentifiedImageError:
-        heic = b"ftyphei" in path.read_bytes()[:16] or b"ftypmif" in path.read_bytes()[:16]
+        heic = any(brand in _content(source)[:16] for brand in (b"ftyphei", b"ftypmif"))
         what = (
             "an HEIC picture, which is not read; save it as JPEG" if heic else "not an image, or of an unknown format"
         )
-        raise UserError(f"{path}: {what}") from None
+        raise UserError(f"{name}: {what}") from None
     except Image.DecompressionBombError:
-        raise UserError(
-            f"{path}: more pixels than Pillow opens ({2 * MAX_PIXELS}); scale it down, or cut it"
+        raise TooLargeError(
+            f"{name}: more pixels than Pillow opens ({2 * MAX_PIXELS}); scale it down, or cut it"
         ) from None
     except Exception as error:  # whatever a decoder makes of a damaged file
-        raise UserError(f"{path}: cannot be read ({error})") from None
+        raise UserError(f"{name}: cannot be read ({error})") from None
     if image.width * image.height > max_pixels:
         raise TooManyPixelsError(
-            f"{path}: {image.width} x {image.height} pixels are more than the bound of {max_pixels}; scale it down, "
+            f"{name}: {image.width} x {image.height} pixels are more than the bound of {max_pixels}; scale it down, "
             "or cut it"
         )
     return image
 
 
-def decoded(path: Path | None, image: Image.Image) -> Image.Image:
+def _name(source: ImageFileContent | None) -> str:
+    """For messages."""
+    return str(source) if isinstance(source, Path) else "image"
+
+
+def _content(source: ImageFileContent) -> bytes:
+    return source if isinstance(source, bytes) else source.read_bytes()
+
+
+@cache
+def _formats() -> list[str]:
+    by_suffix = Image.registered_extensions()
+    return sorted({by_suffix[suffix] for suffix in IMAGE_SUFFIXES if by_suffix.get(suffix) in Image.OPEN})
+
+
+def decoded(source: ImageFileContent | None, image: Image.Image) -> Image.Image:
     """Decodes, which is where truncation shows."""
     _unmapped(image)
     try:
         image.load()
     except Exception as error:  # whatever a decoder makes of a damaged file
-        raise UserError(f"{path or 'image'}: truncated or damaged ({error})") from None
+        raise UserError(f"{_name(source)}: truncated or damaged ({error})") from None
     return image
 
 
-def _plain_jpeg(path: Path, max_pixels: int, decoder: JpegDecoder) -> Array | None:
+def _plain_jpeg(source: ImageFileContent, max_pixels: int, decoder: JpegDecoder) -> Array | None:
     """A JPEG's pixels, as Pillow gives them if accurate, in half of its time.
 
     None where Pillow must decide: another format, colours of print, a turned picture, too many
     pixels, and all that libjpeg finds wrong.
     """
     try:
-        data = path.read_bytes()
+        data = _content(source)
         if data[:2] != b"\xff\xd8":
             return None
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
@@ -157,11 +183,11 @@ class Header(NamedTuple):
     is_deep: bool
 
 
-def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
+def read_header(source: ImageFileContent, max_pixels: int = MAX_PIXELS) -> Header:
     """Raises:
     UserError: missing, no image, or too large.
     """
-    with open_picture(path, max_pixels) as image:
+    with open_picture(source, max_pixels) as image:
         is_deep = _is_deep(image)  # before Pillow decodes a PNG for its EXIF block
         orientation = orientation_of(image)
         size = (image.width, image.height) if orientation >= 5 else (image.height, image.width)
@@ -188,17 +214,17 @@ def _unmapped(image: Image.Image) -> None:
         image.filename = ""
 
 
-def read_image(path: Path, max_pixels: int = MAX_PIXELS, decoding: Decoding = AS_USUAL) -> Array:
+def read_image(source: ImageFileContent, max_pixels: int = MAX_PIXELS, decoding: Decoding = AS_USUAL) -> Array:
     """Any image as H x W x 3 uint8 RGB: turned as its EXIF says, 16 bits to 8, alpha dropped, first frame.
 
     Raises:
         UserError: missing, damaged, truncated, too large, or of floating-point values.
     """
-    pixels = _plain_jpeg(path, max_pixels, decoding.jpeg_decoder)
+    pixels = _plain_jpeg(source, max_pixels, decoding.jpeg_decoder)
     if pixels is not None:
         return pixels
-    with open_picture(path, max_pixels) as image:
-        return _rgb(path, image, decoding.white_level)
+    with open_picture(source, max_pixels) as image:
+        return _rgb(source, image, decoding.white_level)
 
 
 def deep_pixels(path: Path, max_pixels: int = MAX_PIXELS) -> npt.NDArray[Any] | None:
@@ -226,13 +252,13 @@ def is_dim(path: Path, white_level: int = WHITE) -> bool:
     return deep is not None and bool(deep.max(initial=0) < DIM * white_level)
 
 
-def _rgb(path: Path | None, image: Image.Image, white_level: int) -> Array:
-    deep = _deep_pixels(path, image)
+def _rgb(source: ImageFileContent | None, image: Image.Image, white_level: int) -> Array:
+    deep = _deep_pixels(source, image)
     orientation = orientation_of(image)
     if deep is not None:
         image = Image.fromarray(_eight_bits(deep, white_level))
     if image.mode == "F":
-        raise UserError(f"{path or 'image'}: floating-point pixels have no known range; save it with 8 or 16 bits")
+        raise UserError(f"{_name(source)}: floating-point pixels have no known range; save it with 8 or 16 bits")
     return np.array(turned(image, orientation).convert("RGB"))
 
 
@@ -241,7 +267,7 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I") or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
-def _deep_pixels(path: Path | None, image: Image.Image) -> npt.NDArray[Any] | None:
+def _deep_pixels(source: ImageFileContent | None, image: Image.Image) -> npt.NDArray[Any] | None:
     """A deep image's pixels as they stand, H x W or H x W x 3 RGB; None of others, which are then decoded, too."""
     stored = None
     if _is_deep(image) and not image.mode.startswith("I") and isinstance(image, ImageFile.ImageFile) and image.fp:
@@ -249,7 +275,7 @@ def _deep_pixels(path: Path | None, image: Image.Image) -> npt.NDArray[Any] | No
         image.fp.seek(0)
         stored = np.frombuffer(image.fp.read(), np.uint8)
         image.fp.seek(at)
-    decoded(path, image)
+    decoded(source, image)
     if image.mode.startswith("I"):
         return np.asarray(image)
     deep = None if stored is None else cv2.imdecode(stored, cv2.IMREAD_UNCHANGED)
@@ -294,7 +320,14 @@ def as_rgb(image: npt.NDArray[Any] | Image.Image, white_level: int = WHITE) -> A
     return np.ascontiguousarray(image[:, :, :3])
 
 
+def encode_image(image: Array, kind: str) -> bytes:
+    """H x W x 3 uint8 RGB, or H x W grey, as a file in the format of a suffix, such as ".png"."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, Image.registered_extensions()[kind], quality=92)
+    return file.getvalue()
+
+
 def write_image(path: Path, image: Array) -> None:
     """Writes H x W x 3 uint8 RGB in the format of the path's suffix, whole or not at all."""
     with atomic_write(path) as temporary:
-        Image.fromarray(image).save(temporary, quality=92)
+        temporary.write_bytes(encode_image(image, path.suffix.lower()))

@@ -1,5 +1,6 @@
 """Reads and writes the files of masks: the only place."""
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -90,9 +91,16 @@ def read_colours(path: Path, max_pixels: int = MAX_PIXELS) -> Array:
         return np.array(mask.convert("RGB"))
 
 
-def write_mask(path: Path, labels: Array, palette: Array) -> None:
-    """Writes H x W class indices as a palette PNG, whole or not at all."""
+def encode_mask(labels: Array, palette: Array) -> bytes:
+    """H x W class indices as a palette PNG."""
     mask = Image.fromarray(labels)
     mask.putpalette(palette.tobytes())
+    file = io.BytesIO()
+    mask.save(file, "PNG", optimize=False)
+    return file.getvalue()
+
+
+def write_mask(path: Path, labels: Array, palette: Array) -> None:
+    """Writes H x W class indices as a palette PNG, whole or not at all."""
     with atomic_write(path) as temporary:
-        mask.save(temporary, optimize=False)
+        temporary.write_bytes(encode_mask(labels, palette))

@@ -136,17 +136,34 @@ class Predictor:
 
     def _grouped(self, images: Sequence[Array]) -> Iterator[tuple[Sequence[Array], Size | None]]:
         """What goes through the network at once, and its canvas; None: in windows."""
+        if any(self.is_alone(_size(image)) for image in images):
+            for image in images:
+                yield [image], self.canvas_of(_size(image))
+        elif images:
+            yield images, self.canvas_of(_size(images[0]))
+
+    def is_alone(self, size: Size) -> bool:
+        """Whether an image of a size, and all that are given with it, go through the network one by one."""
+        return self.canvas is None or self.canvas_of(size) is None
+
+    def canvas_of(self, size: Size) -> Size | None:
+        """What an image of a size is shown on at scale 1; None: in windows."""
         side = self.canvas
         if side is None:
-            stride = self.output_stride
-            for image in images:
-                height, width = (-(-(length - 1) // stride) * stride + 1 for length in _size(image))
-                yield [image], (height, width)
-        elif isinstance(self.inference, Sliding) and any(max(_size(image)) > side for image in images):
-            for image in images:
-                yield [image], (side, side) if max(_size(image)) <= side else None
-        else:
-            yield images, (side, side)
+            height, width = (-(-(length - 1) // self.output_stride) * self.output_stride + 1 for length in size)
+            return height, width
+        return None if isinstance(self.inference, Sliding) and max(size) > side else (side, side)
+
+    def pixels_shown(self, size: Size) -> int:
+        """How many the network is shown of an image of a size, in all windows, scales and mirror images together."""
+        variants = sum(variant.scale**2 for variant in self.inference.augmentation.variants)
+        canvas = self.canvas_of(size)
+        if canvas is not None:
+            return round(variants * canvas[0] * canvas[1])
+        assert isinstance(self.inference, Sliding)
+        assert self.canvas is not None
+        rows, columns = (len(window_starts(length, self.canvas, self.inference.step)) for length in size)
+        return round(variants * rows * columns * self.canvas**2)
 
     def _predict_group(
         self,

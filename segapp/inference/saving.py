@@ -9,7 +9,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -216,14 +216,24 @@ def save(
         elif kind == "json":
             write_json(files / f"{name}.json", describe(source, labels, classes))
         elif kind == "overlay" and shown is not None:
-            suffix = ".jpg" if max(shown.shape) < LONGEST_SIDE_OF_JPEG else ".png"
-            write_image(files / f"{name}{suffix}", shown)
+            write_image(files / f"{name}{overlay_suffix(shown)}", shown)
         elif probabilities is not None:
             with atomic_write(files / f"{name}.npz") as temporary:
-                np.savez_compressed(temporary, probabilities=probabilities, classes=np.array(classes))
+                save_probabilities(temporary, probabilities, classes)
 
 
-def describe(source: Path, labels: Array, classes: tuple[str, ...]) -> dict[str, Any]:
+def overlay_suffix(shown: Array) -> str:
+    return ".jpg" if max(shown.shape) < LONGEST_SIDE_OF_JPEG else ".png"
+
+
+def save_probabilities(
+    file: Path | BinaryIO, probabilities: npt.NDArray[np.float16], classes: tuple[str, ...]
+) -> None:
+    """Writes K x H x W as .npz."""
+    np.savez_compressed(file, probabilities=probabilities, classes=np.array(classes))
+
+
+def describe(source: Path | str, labels: Array, classes: tuple[str, ...]) -> dict[str, Any]:
     """The classes present, largest first: pixels, share in [0, 1], box [x, y, width, height], COCO run-length mask."""
     present = []
     pixels = np.bincount(labels.ravel(), minlength=len(classes))
