@@ -38,7 +38,7 @@ const read = async response => {
 };
 const meet = async () => {
   model ??= await ask("v1/model").then(read);
-  by("network").textContent = `${model.checkpoint}, by ${model.runtime}: ${model.describe}`;
+  by("network").textContent = `${model.checkpoint}: ${model.describe}`;
   document.body.classList.toggle("classifier", model.task === "classification");
   return model;
 };
@@ -177,16 +177,21 @@ by("shown").onkeydown = event => {
 // Steering.
 
 const opacity = () => by("opacity").value / 100;
-by("opacity").oninput = () => {
+const setOpacity = () => {
   by("mask").style.opacity = opacity();
   document.querySelector("output[for=opacity]").textContent = `${by("opacity").value}%`;
 };
+by("opacity").oninput = setOpacity;
 by("wipe").oninput = () => setWipe(by("wipe").value);
-by("view").onchange = () => {
+setOpacity();
+setWipe(by("wipe").value);  // which browsers keep over a reload
+const setView = () => {
   by("result").classList.remove("over", "wipe", "side");
   by("result").classList.add(view());
   by("wiping").hidden = view() !== "wipe";
 };
+by("view").onchange = setView;
+setView();
 const toggle = (boxes, on) => {
   for (const box of boxes) {
     box.checked = on ?? box.checked;
@@ -231,7 +236,7 @@ const classRow = (name, share, index, palette) => {
   const bar = make("div", { className: "bar" }, fill);
   if (!palette) return make("li", {}, make("div", { className: "plain" }, ...parts), bar);
   const chip = make("i", { className: "chip" });
-  chip.style.background = fill.style.background = `rgb(${palette.subarray(3 * index, 3 * index + 3).join()})`;
+  chip.style.background = `rgb(${palette.subarray(3 * index, 3 * index + 3).join()})`;
   const box = make("input", { type: "checkbox", value: index, checked: current.on.has(index) });
   return make("li", { value: index }, make("label", {}, box, chip, ...parts), bar);
 };
