@@ -148,7 +148,7 @@ const place = event => {
 const setWipe = value => {
   by("wipe").value = value;
   by("views").style.setProperty("--wipe", `${by("wipe").value}%`);
-  document.querySelector("output[for=wipe]").textContent = `${by("wipe").value}%`;
+  by("wipe-value").textContent = `${by("wipe").value}%`;
 };
 const view = () => document.querySelector("[name=view]:checked").value;
 for (const frame of document.querySelectorAll(".frame")) {
@@ -179,7 +179,7 @@ by("shown").onkeydown = event => {
 const opacity = () => by("opacity").value / 100;
 const setOpacity = () => {
   by("mask").style.opacity = opacity();
-  document.querySelector("output[for=opacity]").textContent = `${by("opacity").value}%`;
+  by("opacity-value").textContent = `${by("opacity").value}%`;
 };
 by("opacity").oninput = setOpacity;
 by("wipe").oninput = () => setWipe(by("wipe").value);
