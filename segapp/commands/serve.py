@@ -19,9 +19,10 @@ def main(overrides: list[str]) -> int:
     """Serves until a signal says to stop. Returns the exit status."""
     require("serve", "serve")
     from segapp.serving.config import ServeConfig
+    from segapp.serving.networks import ways_of
     from segapp.serving.server import serve
 
     config = read_config("serve", overrides, ServeConfig)
     checkpoint = chosen(config.checkpoint, offline=config.offline)
     path = find_checkpoint(checkpoint, offline=config.offline)
-    return serve(config.model_copy(update={"checkpoint": checkpoint}), path)
+    return serve(config.model_copy(update={"checkpoint": checkpoint}), ways_of(config.limits), path)

@@ -104,12 +104,8 @@ SEGMENTED: dict[int | str, dict[str, Any]] = {
 }
 
 
-def make_app(service: Service, checkpoint: str) -> FastAPI:
-    """The interface of a service.
-
-    Args:
-        checkpoint: the network's name, as the service was started.
-    """
+def make_app(service: Service) -> FastAPI:
+    """The interface of a service."""
     config, network = service.config, service.network
 
     @asynccontextmanager
@@ -138,20 +134,20 @@ def make_app(service: Service, checkpoint: str) -> FastAPI:
         predictor = network.chosen(query.inference, scales, query.flip)
         form = query.format or format_of(request.headers.get("accept", "*/*"))
         outputs = OUTPUTS.get(form, Outputs())
-        upload = await service.receiver.read(request)
         more = 2 * len(network.classes) if outputs.probabilities else 0
-        job = Job(
-            upload,
-            key=lambda size: network.key(predictor, size, outputs),
-            finish=lambda image, found: (
-                everything(upload.name, found, network.spec) | (as_read(image) if query.picture else {})
-                if form == "all"
-                else answer(form, image, upload.name, found, network.spec)
-            ),
-            bytes_a_pixel=BYTES_A_PIXEL + more,
-            shown=predictor.pixels_shown,
-        )
-        result = await service.run(job, _gone(request))
+        async with service.receiver.reading(request) as upload:
+            job = Job(
+                upload.content,
+                key=lambda size: network.key(predictor, size, outputs),
+                finish=lambda image, found: (
+                    everything(upload.name, found, network.spec) | (as_read(image) if query.picture else {})
+                    if form == "all"
+                    else answer(form, image, upload.name, found, network.spec)
+                ),
+                bytes_a_pixel=BYTES_A_PIXEL + more,
+                shown=predictor.pixels_shown,
+            )
+            result = await service.run(job, _gone(request))
         headers = {"X-Segapp-Protocol": predictor.protocol, "Server-Timing": job.timing}
         if isinstance(result, dict):
             return JSONResponse(_timed(job) | {"protocol": predictor.protocol} | result, headers=headers)
@@ -163,7 +159,6 @@ def make_app(service: Service, checkpoint: str) -> FastAPI:
         if not isinstance(network, ClassNetwork):
             raise Refusal(404, "a network for segmentation answers here, at /v1/segment")
         service.check_ready()
-        upload = await service.receiver.read(request)
 
         def finish(image: Any, found: Any) -> dict[str, Any]:
             best = [(index, float(found[index])) for index in (-found).argsort(kind="stable")[: query.top].tolist()]
@@ -171,15 +166,16 @@ def make_app(service: Service, checkpoint: str) -> FastAPI:
             answered = {"width": image.shape[1], "height": image.shape[0], "classes": classes}
             return answered | (as_read(image) if query.picture else {})
 
-        job = Job(upload, key=lambda size: network.predictor, finish=finish)
-        result = await service.run(job, _gone(request))
+        async with service.receiver.reading(request) as upload:
+            job = Job(upload.content, key=lambda size: network.predictor, finish=finish)
+            result = await service.run(job, _gone(request))
         headers = {"X-Segapp-Protocol": network.protocol, "Server-Timing": job.timing}
         return JSONResponse(_timed(job) | {"protocol": network.protocol} | result, headers=headers)
 
     @app.get("/v1/model", dependencies=guard, responses=ERRORS)
     async def model() -> JSONResponse:
         """The network that answers, and what may be asked of it."""
-        return JSONResponse(described(network, checkpoint))
+        return JSONResponse(described(network, config.checkpoint))
 
     @app.get("/healthz")
     async def healthz() -> JSONResponse:

@@ -1,6 +1,6 @@
 """What the service is told: where it answers, and what one request may ask of it."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -43,6 +43,7 @@ class ServeConfig(PredictorOptions):
     """See conf/serve.yaml.
 
     Attributes:
+        batch_size: "auto" is 8 on a GPU; else 1, which is faster there, and to the bit what `predict` computes.
         wait: milliseconds in which others may join a batch.
         queue: requests that a process has in work or waiting.
         memory: bytes that their pictures and results may take.
@@ -57,7 +58,7 @@ class ServeConfig(PredictorOptions):
     workers: int = Field(gt=0, le=256)
     token: Annotated[str, Field(min_length=1, pattern=r"^[!-~]+$")] | None
     origins: Words
-    batch_size: int = Field(gt=0)
+    batch_size: Annotated[int, Field(gt=0)] | Literal["auto"]
     wait: float = Field(ge=0, le=1000)
     queue: int = Field(gt=0)
     memory: int = Field(gt=0)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from pydantic import TypeAdapter, ValidationError
 
 from segapp import __version__
@@ -62,6 +63,10 @@ class Segmenter:
         offered = {"inference": (*self._ways,), "scales": () if only_one else limits.scales}
         self.limits = limits.model_copy(update=offered)
         self.chosen = lru_cache(256)(self._chosen)
+
+    @property
+    def device(self) -> torch.device:
+        return self.usual.device
 
     @property
     def decoding(self) -> Decoding:
@@ -140,6 +145,10 @@ class ClassNetwork:
         self.limits = limits.model_copy(update={"inference": (), "scales": (), "flip": False})
 
     @property
+    def device(self) -> torch.device:
+        return self.predictor.device
+
+    @property
     def decoding(self) -> Decoding:
         return self.predictor.decoding
 
@@ -164,7 +173,18 @@ class ClassNetwork:
 Network = Segmenter | ClassNetwork
 
 
-def open_network(config: ServeConfig, path: Path) -> Network:
+Ways = dict[str, InferenceConfig]
+"""Choices of conf/inference, by their names."""
+
+
+def ways_of(limits: Limits) -> Ways:
+    """Those that requests may name."""
+    composed = compose_config("serve", [f"+inference@ways.{name}={name}" for name in limits.inference])
+    adapter: TypeAdapter[InferenceConfig] = TypeAdapter(InferenceConfig)
+    return {name: adapter.validate_python(values) for name, values in composed.get("ways", {}).items()}
+
+
+def open_network(config: ServeConfig, ways: Ways, path: Path) -> Network:
     """The network of a checkpoint's file.
 
     Raises:
@@ -172,10 +192,7 @@ def open_network(config: ServeConfig, path: Path) -> Network:
     """
     if not is_exported(path) and isinstance(read_info(path).network, ClassifierConfig):
         return ClassNetwork(*config.open_classifier(path), config.limits)
-    ways: TypeAdapter[InferenceConfig] = TypeAdapter(InferenceConfig)
-    composed = {name: compose_config("serve", [f"inference={name}"])["inference"] for name in config.limits.inference}
-    offered = {name: ways.validate_python(values) for name, values in composed.items()}
-    return Segmenter(*config.open(path), offered, config.limits)
+    return Segmenter(*config.open(path), ways, config.limits)
 
 
 def described(network: Network, checkpoint: str) -> dict[str, Any]:
@@ -183,7 +200,7 @@ def described(network: Network, checkpoint: str) -> dict[str, Any]:
     info, limits, palette = network.info, network.limits, voc_palette()
     return {
         "task": network.task,
-        "checkpoint": checkpoint,
+        "checkpoint": Path(checkpoint).name,  # where it lies is nobody's business
         "source": None if info.source is None else info.source.model_dump(),
         "describe": info.describe(),
         "classes": [

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
@@ -24,7 +25,7 @@ from segapp.cli import guarded
 from segapp.serving.app import make_app
 from segapp.serving.config import ServeConfig
 from segapp.serving.metrics import FOLDER
-from segapp.serving.networks import open_network
+from segapp.serving.networks import Ways, open_network
 from segapp.serving.protocol import bounded_protocol
 from segapp.serving.service import Service
 
@@ -34,24 +35,24 @@ GRACE = 5
 """Seconds beyond the deadline and the upload's time in which running requests may end after a signal."""
 
 
-def serve(config: ServeConfig, path: Path) -> int:
+def serve(config: ServeConfig, ways: Ways, path: Path) -> int:
     """Answers with a checkpoint's file until a signal says to stop. Returns the exit status.
 
     Raises:
         UserError: the port is taken, or the checkpoint cannot be used.
         Stopped: at the end, after SIGTERM.
     """
-    with _listening(config.host, config.port) as listener:
+    with listening(config.host, config.port) as listener:
         if config.workers == 1:
-            _answer(config, path, listener)
+            _answer(config, ways, path, listener)
             return 0
         with tempfile.TemporaryDirectory(prefix="segapp-metrics-") as folder:
             os.environ[FOLDER] = folder
-            return _supervise(config, path, listener)
+            return _supervise(config, ways, path, listener)
 
 
 @contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
+def listening(host: str, port: int) -> Iterator[socket.socket]:
     """Raises:
     UserError: nobody can listen there.
     """
@@ -88,15 +89,29 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _answer(config: ServeConfig, path: Path, listener: socket.socket, ready: Connection | None = None) -> None:
+def _answer(
+    config: ServeConfig, ways: Ways, path: Path, listener: socket.socket, ready: Connection | None = None
+) -> None:
     """One process: opens the network, and answers until a signal says to stop."""
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it tells of every form that it cannot read
     if config.workers > 1:
         torch.set_num_threads(max(1, available_cores() // config.workers))
-    network = open_network(config, path)
-    service = Service(network, config)
+    network = open_network(config, ways, path)
+    server = make_server(Service(network, config))
+    log.info("%s: %s", path, network.info.describe())
+    if ready is None:
+        _say_ready(config, listener)
+    else:
+        ready.send(True)
+    signal.signal(signal.SIGTERM, _stop)  # uvicorn raises the signal again, once all is answered
+    server.run([listener])
+
+
+def make_server(service: Service) -> uvicorn.Server:
+    config = service.config
     server = uvicorn.Server(
         uvicorn.Config(
-            make_app(service, config.checkpoint),
+            make_app(service),
             http=bounded_protocol(config.upload),
             ws="none",
             log_config=None,
@@ -108,13 +123,7 @@ def _answer(config: ServeConfig, path: Path, listener: socket.socket, ready: Con
         )
     )
     service.stopping = lambda: server.should_exit
-    log.info("%s: %s", path, network.info.describe())
-    if ready is None:
-        _say_ready(config, listener)
-    else:
-        ready.send(True)
-    signal.signal(signal.SIGTERM, _stop)  # uvicorn raises the signal again, once all is answered
-    server.run([listener])
+    return server
 
 
 def _say_ready(config: ServeConfig, listener: socket.socket) -> None:
@@ -125,17 +134,26 @@ def _stop(number: int, frame: Any) -> None:
     raise Stopped(number)
 
 
-def _worker(config: ServeConfig, path: Path, listener: socket.socket, ready: Connection) -> None:
-    """A process of its own."""
+def _worker(config: ServeConfig, ways: Ways, path: Path, listener: socket.socket, ready: Connection) -> None:
+    """A process of its own, which ends with the one that started it."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=follow, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C comes to all processes; that one sends SIGTERM
 
     def run(_: list[str]) -> int:
-        _answer(config, path, listener, ready)
+        _answer(config, ways, path, listener, ready)
         return 0
 
     raise SystemExit(guarded(run, []))
 
 
-def _supervise(config: ServeConfig, path: Path, listener: socket.socket) -> int:
+def _supervise(config: ServeConfig, ways: Ways, path: Path, listener: socket.socket) -> int:
     """Starts the processes, the first one before the others, and starts anew those that die.
 
     Returns:
@@ -147,7 +165,7 @@ def _supervise(config: ServeConfig, path: Path, listener: socket.socket) -> int:
     def start() -> bool:
         """Whether a new process has come to answer."""
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_worker, args=(config, path, listener, theirs))
+        process = context.Process(target=_worker, args=(config, ways, path, listener, theirs), daemon=True)
         process.start()
         theirs.close()
         running[process.sentinel] = process
@@ -179,6 +197,7 @@ def _supervise(config: ServeConfig, path: Path, listener: socket.socket) -> int:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)  # they have it already
+        listener.close()
         stop()
 
 

@@ -21,7 +21,7 @@ from segapp.serving.config import ServeConfig
 from segapp.serving.metrics import Metrics
 from segapp.serving.networks import Network
 from segapp.serving.refusals import Refusal, busy
-from segapp.serving.uploads import Receiver, Upload
+from segapp.serving.uploads import Receiver
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ BYTES_A_PIXEL = 16
 MOST_SCANS = 100
 """Of a progressive JPEG, which costs a pass over all pixels each; cameras and programs write about ten."""
 AT_ONCE = 16
-"""Largest pictures that may come in at once."""
+"""Files of the largest size that may be held at once."""
 
 
 @dataclass
@@ -40,6 +40,7 @@ class Job:
     """One request's picture on its way.
 
     Attributes:
+        content: of its file.
         key: for an image of a size, with which others it goes through the network.
         finish: makes the answer from the image and what the network gave.
         bytes_a_pixel: that it takes of the memory.
@@ -48,7 +49,7 @@ class Job:
         seconds: that each stage took.
     """
 
-    upload: Upload
+    content: bytes
     key: Callable[[Size], Hashable]
     finish: Callable[[Array, Any], Any]
     bytes_a_pixel: int = BYTES_A_PIXEL
@@ -85,8 +86,11 @@ class Service:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        self._batcher: Batcher[Any, Array, tuple[Any, float, float]] = Batcher(
-            self._compute, self.config.batch_size, self.config.wait / 1000
+        batch_size = self.config.batch_size
+        if batch_size == "auto":
+            batch_size = 8 if self.network.device.type == "cuda" else 1
+        self._batcher: Batcher[Any, tuple[Job, Array], tuple[Any, float, float]] = Batcher(
+            self._compute, batch_size, self.config.wait / 1000
         )
         task = asyncio.create_task(self._batcher.run())
         with ThreadPoolExecutor(min(4, available_cores()), "pictures") as self._threads:
@@ -95,14 +99,17 @@ class Service:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    def _compute(self, key: Any, images: Sequence[Array]) -> list[tuple[Any, float, float]]:
-        """What the network gives of each image, when it began, and how long it took."""
+    def _compute(self, key: Any, items: Sequence[tuple[Job, Array]]) -> list[tuple[Any, float, float]]:
+        """What the network gives of each image that is still waited for, when it began, and how long it took."""
         begin = time.perf_counter()
-        results = self.network.compute(key, images)
+        wanted = [at for at, (job, _) in enumerate(items) if not job.given_up]
+        found = self.network.compute(key, [items[at][1] for at in wanted]) if wanted else []
         seconds = time.perf_counter() - begin
-        self._pace += 0.2 * (seconds / len(images) - self._pace)
-        self.metrics.batch.observe(len(images))
-        return [(result, begin, seconds) for result in results]
+        if wanted:
+            self._pace += 0.2 * (seconds / len(wanted) - self._pace)
+            self.metrics.batch.observe(len(wanted))
+        results = dict(zip(wanted, found, strict=True))
+        return [(results.get(at), begin, seconds) for at in range(len(items))]
 
     def check_ready(self) -> None:
         """Raises:
@@ -144,7 +151,7 @@ class Service:
     async def _work(self, job: Job) -> Any:
         limits = self.network.limits
         try:
-            size = await self._timed(job, "decode", lambda: _size_of(job.upload.content, limits.pixels))
+            size = await self._timed(job, "decode", lambda: _size_of(job.content, limits.pixels))
             if job.shown(size) > limits.shown:
                 raise Refusal(
                     413,
@@ -155,14 +162,12 @@ class Service:
             if taken > self._memory.size:
                 raise Refusal(413, f"the answer for {size[1]} x {size[0]} pixels takes too much memory; scale it down")
             async with self._memory.holding(taken):
-                read = lambda: read_image(job.upload.content, limits.pixels, self.network.decoding)  # noqa: E731
+                read = lambda: read_image(job.content, limits.pixels, self.network.decoding)  # noqa: E731
                 image = await self._timed(job, "decode", read)
-                job.upload = job.upload._replace(content=b"")
                 if job.given_up:
                     raise _GivenUpError
-                asked = time.perf_counter()
-                found, begin, seconds = await self._batcher(job.key(size), image)
-                job.seconds |= {"wait": begin - asked, "network": seconds}
+                found, begin, seconds = await self._batcher(job.key(size), (job, image))
+                job.seconds |= {"wait": begin - job.begun - job.seconds["decode"], "network": seconds}
                 answer = await self._timed(job, "encode", lambda: job.finish(image, found))
         except TooLargeError as error:
             raise Refusal(413, str(error)) from None

@@ -28,7 +28,7 @@ class Receiver:
 
     Args:
         most: bytes of one picture.
-        together: bytes of all that come in at once.
+        together: bytes of all that are held at once.
         seconds: from a request's first byte to its last.
     """
 
@@ -37,8 +37,9 @@ class Receiver:
         self._free = together
         self._seconds = seconds
 
-    async def read(self, request: Request) -> Upload:
-        """The file in the form's field `image`, or the body.
+    @asynccontextmanager
+    async def reading(self, request: Request) -> AsyncIterator[Upload]:
+        """The file in the form's field `image`, or the body; its bytes count among those of all until the end.
 
         Raises:
             Refusal: it is none, too large, or too slow.
@@ -47,49 +48,45 @@ class Receiver:
         is_form = kind.startswith("multipart/form-data")
         if not is_form and not kind.startswith(RAW_TYPES):
             raise Refusal(415, "send an image: as a form's file field named image, or as a body of type image/*")
-        try:
-            async with asyncio.timeout(self._seconds), self._body(request, FORM_BYTES if is_form else 0) as chunks:
-                if is_form:
-                    upload = await _in_form(request, chunks)
-                else:
-                    upload = Upload(b"".join([chunk async for chunk in chunks]), "image")
-        except TimeoutError:
-            raise Refusal(408, f"the image did not come in within {self._seconds:g} seconds; send it again") from None
-        except ClientDisconnect:
-            raise Refusal(400, "the connection ended before the image") from None
-        if len(upload.content) > self._most:
-            raise self._too_large()
-        if not upload.content:
-            raise Refusal(400, "no image in the request; send one as a form's file field named image, or as the body")
-        return upload
-
-    @asynccontextmanager
-    async def _body(self, request: Request, more: int) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The chunks of a body of `more` bytes beside the picture, which count among those of all until they are
-        read."""
+        most, held = self._most + (FORM_BYTES if is_form else 0), 0
         length = request.headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self._most + more:  # h11 has refused what is no number
+        if length.isdecimal() and int(length) > most:  # h11 has refused what is no number
             raise self._too_large()
-        held = 0
 
         async def chunks() -> AsyncIterator[bytes]:
             nonlocal held
             async for chunk in request.stream():
                 held += len(chunk)
                 self._free -= len(chunk)
-                if held > self._most + more:
+                if held > most:
                     raise self._too_large()
                 if self._free < 0:
                     raise busy(self._seconds)
                 yield chunk
 
         try:
-            yield chunks()
+            try:
+                async with asyncio.timeout(self._seconds):
+                    upload = await (_in_form(request, chunks()) if is_form else _whole(chunks()))
+            except TimeoutError:
+                message = f"the image did not come in within {self._seconds:g} seconds; send it again"
+                raise Refusal(408, message) from None
+            except ClientDisconnect:
+                raise Refusal(400, "the connection ended before the image") from None
+            if len(upload.content) > self._most:
+                raise self._too_large()
+            if not upload.content:
+                raise Refusal(400, "there is no image; send one as a form's file field named image, or as the body")
+            yield upload
         finally:
             self._free += held
 
     def _too_large(self) -> Refusal:
         return Refusal(413, f"the image is of more bytes than the bound of {self._most}; scale it down")
+
+
+async def _whole(chunks: AsyncIterator[bytes]) -> Upload:
+    return Upload(b"".join([chunk async for chunk in chunks]), "image")
 
 
 async def _in_form(request: Request, chunks: AsyncIterator[bytes]) -> Upload:

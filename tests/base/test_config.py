@@ -27,11 +27,13 @@ from segapp.data.formats.voc import Voc2012Config
 from segapp.evaluation.config import EvalToolConfig
 from segapp.evaluation.voc_server import ServerConfig
 from segapp.models.deeplabv3plus import DeepLabV3PlusConfig
+from segapp.serving.config import ServeConfig
 from segapp.training.config import SegmentConfig, TrainConfig
 from segapp.training.optimizers import SGDConfig
 from segapp.weights.zoo import ZOO
 
 TOOLS: dict[str, type[Config]] = {
+    "serve": ServeConfig,
     "train": TrainConfig,
     "eval": EvalToolConfig,
     "predict": PredictConfig,

@@ -1,6 +1,5 @@
 """A service in a thread, and its page in a browser."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,15 +9,19 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from playwright.sync_api import Browser, Page, Request, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 
 from segapp.base.compose import read_config
 from segapp.data.formats.shapes import SHAPES_CLASSES
 from segapp.models.encoders.interface import INCEPTION
+from segapp.serving.config import ServeConfig
+from segapp.serving.networks import open_network
+from segapp.serving.service import Service
 from segapp.weights.checkpoint import CheckpointInfo, save_checkpoint
 from tests.browser.conftest import Open
 from tests.commands.tools import PREDICT
 from tests.networks import randomise, small
+from tests.serving.conftest import live
 
 Array = npt.NDArray[np.uint8]
 
@@ -27,26 +30,16 @@ MOST_BYTES = 100_000
 
 
 @contextmanager
-def serving(checkpoint: Path, *overrides: str) -> Iterator[str]:
-    """The address of a service in a thread."""
-    config = read_config("serve", [f"checkpoint={checkpoint}", "port=0", *PREDICT, "limits.inference=[]", *overrides], ServeConfig)
-    app = make_app(Service(open_network(config, checkpoint), config), checkpoint.name)
-    server = uvicorn.Server(uvicorn.Config(app, port=config.port, log_level="critical", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            thread.join(0.01)
-            assert thread.is_alive()
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join()
+def serving(checkpoint: Path, *overrides: str, port: int = 0) -> Iterator[str]:
+    """The address of a service in a thread, which shows images to a network as `run_predict` does."""
+    words = [f"checkpoint={checkpoint}", *PREDICT, f"limits.bytes={MOST_BYTES}", *overrides]
+    config = read_config("serve", words, ServeConfig)
+    with live(Service(open_network(config, {}, checkpoint), config), port) as address:
+        yield address
 
 
-@pytest.fixture(scope="module")
-def checkpoint(browser: Browser, picture: Array, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session")
+def checkpoint(picture: Array, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a network that finds all classes in the picture, about as often."""
     model = small().build(len(SHAPES_CLASSES)).eval()
     randomise(model)
@@ -64,9 +57,9 @@ def checkpoint(browser: Browser, picture: Array, tmp_path_factory: pytest.TempPa
     return path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def address(checkpoint: Path) -> Iterator[str]:
-    with serving(checkpoint, f"limits.bytes={MOST_BYTES}") as address:
+    with serving(checkpoint) as address:
         yield address
 
 
@@ -85,8 +78,12 @@ def visit(browser: Browser) -> Iterator[Open]:
             if not request.url.startswith((address, f"blob:{address}", "data:")):
                 seen.append(f"asks for {request.url}")
 
+        def on_console(message: ConsoleMessage) -> None:
+            if "Failed to load resource" not in message.text:
+                seen.append(f"console: {message.text}")
+
         page.on("request", on_request)
-        page.on("console", lambda message: "Failed to load resource" in message.text or seen.append(message.text))
+        page.on("console", on_console)
         page.on("pageerror", lambda error: seen.append(f"exception: {error}"))
         page.set_viewport_size({"width": width, "height": 800})
         page.emulate_media(color_scheme=scheme)
@@ -98,7 +95,7 @@ def visit(browser: Browser) -> Iterator[Open]:
     assert not seen
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def picture() -> Array:
     """48 x 64."""
     y, x = np.mgrid[:48, :64]

@@ -25,12 +25,13 @@ def choose(page: Page, content: bytes, name: str = "img.png", kind: str = "image
 def hand_over(page: Page, event: str, content: bytes | None) -> None:
     """Drops or pastes a file, or without content a text."""
     script = """([event, content]) => {
-      const data = new DataTransfer();
-      if (content === null) data.setData("text/plain", "hello");
-      else data.items.add(new File([Uint8Array.from(atob(content), each => each.charCodeAt(0))], "img.png", { type: "image/png" }));
-      const more = { bubbles: true, cancelable: true };
+      const data = new DataTransfer(), more = { bubbles: true, cancelable: true };
+      const bytes = content && Uint8Array.from(atob(content), each => each.charCodeAt(0));
+      if (bytes) data.items.add(new File([bytes], "img.png", { type: "image/png" }));
+      else data.setData("text/plain", "hello");
       document.body.dispatchEvent(event === "drop"
-        ? new DragEvent("drop", { dataTransfer: data, ...more }) : new ClipboardEvent("paste", { clipboardData: data, ...more }));
+        ? new DragEvent("drop", { dataTransfer: data, ...more })
+        : new ClipboardEvent("paste", { clipboardData: data, ...more }));
     }"""
     page.evaluate(script, [event, None if content is None else base64.b64encode(content).decode()])
 

@@ -1,6 +1,31 @@
 """What the page shows and gives of a picture: what `segapp predict` writes."""
 
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
+from PIL import Image
+from playwright.sync_api import Download, Page, expect
+
+from segapp.base.classes import voc_palette
+from segapp.base.images import read_image
+from segapp.cli import run_tool
+from segapp.data.formats.shapes import SHAPES_CLASSES
+from segapp.models.classifier import ClassifierConfig
+from segapp.models.encoders.interface import INCEPTION
+from segapp.serving.page import SAMPLES, sample
+from segapp.weights.checkpoint import CheckpointInfo, save_checkpoint
+from tests.browser.conftest import Open
+from tests.browser.service.conftest import Array, serving
+from tests.browser.service.page import answered, choose, drawn, encoded, hand_over
+from tests.browser.test_looks import look
+from tests.commands.tools import run_predict
+from tests.networks import randomise, small
 
 pytestmark = pytest.mark.browser
 
@@ -62,7 +87,9 @@ def test_classes_are_switched_and_listed_with_their_shares(
     order = [index for index in np.argsort(-counts, kind="stable").tolist() if counts[index]]
     names = [f"{SHAPES_CLASSES[index]} {100 * counts[index] / labels.size:.1f}%" for index in order]
     assert [" ".join(text.split()) for text in page.locator("#list li").all_inner_texts()] == names
-    assert page.locator("#list input").evaluate_all("boxes => boxes.map(box => box.checked)") == [i != 0 for i in order]
+    assert page.locator("#list input").evaluate_all("boxes => boxes.map(box => box.checked)") == [
+        i != 0 for i in order
+    ]
     first = page.get_by_role("checkbox", name=SHAPES_CLASSES[order[1]])
     first.uncheck()
     rest = [index for index in order if index not in (0, order[1])]
@@ -158,7 +185,7 @@ def test_it_tells_which_network_answered_and_how_long_it_took(visit: Open, addre
     assert sum(spent) == pytest.approx(float(facts["Time"].removesuffix(" ms")), abs=5)
 
 
-def test_a_classifier_shows_its_likeliest_classes(visit: Open, browser: Browser, picture: Array, tmp_path: Path) -> None:
+def test_a_classifier_shows_its_likeliest_classes(visit: Open, picture: Array, tmp_path: Path) -> None:
     classes = tuple(f"kind {index}" for index in range(7))
     network = ClassifierConfig(encoder=small().encoder)
     model = network.build(len(classes))

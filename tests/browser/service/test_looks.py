@@ -1,6 +1,15 @@
 """How the page looks, and how it is steered: at any width, in light and dark, by keys alone."""
 
+from typing import Literal
+
 import pytest
+from playwright.sync_api import expect
+
+from segapp.serving.page import SAMPLES
+from tests.browser.conftest import Open
+from tests.browser.service.conftest import Array
+from tests.browser.service.page import answered, choose, encoded, hand_over
+from tests.browser.test_looks import GRAPHICS, TEXT, look
 
 pytestmark = pytest.mark.browser
 
@@ -39,6 +48,7 @@ def test_texts_stand_out(visit: Open, address: str, picture: Array, scheme: Lite
 
 def test_all_is_reached_by_keys_in_order(visit: Open, address: str) -> None:
     page = visit(address)
+    outline = "getComputedStyle(document.activeElement.closest('.choice') ?? document.activeElement).outlineStyle"
     focus = "document.activeElement.id || document.activeElement.dataset.name || document.activeElement.type || ''"
     page.keyboard.press("Tab")
     assert page.evaluate(focus) == "choose"
@@ -47,12 +57,12 @@ def test_all_is_reached_by_keys_in_order(visit: Open, address: str) -> None:
         assert page.evaluate(focus) == name
     page.keyboard.press("Enter")
     answered(page, "astronaut.jpg")
-    order = []
+    order: list[str] = []
     for _ in range(20):
         page.keyboard.press("Tab")
         if not (reached := page.evaluate(focus)):
             break
-        assert page.evaluate("getComputedStyle(document.activeElement.closest('.choice') ?? document.activeElement).outlineStyle") != "none"
+        assert page.evaluate(outline) != "none", "the focus is seen"
         if reached not in order[-1:]:
             order.append(reached)
     assert order == ["radio", "opacity", "shown", "on", "off", "checkbox", "mask-file", "overlay-file", "coco-file"]

@@ -1,6 +1,13 @@
 """What the page says where there is no answer."""
 
+from pathlib import Path
+
 import pytest
+from playwright.sync_api import Route, expect
+
+from tests.browser.conftest import Open
+from tests.browser.service.conftest import MOST_BYTES, Array, serving
+from tests.browser.service.page import answered, choose, encoded, hand_over
 
 pytestmark = pytest.mark.browser
 
@@ -37,8 +44,7 @@ def test_a_service_that_goes_away_and_comes_back(visit: Open, checkpoint: Path, 
     choose(page, encoded(picture))
     expect(page.get_by_role("alert")).to_contain_text("The service does not answer.")
     assert not page.locator("#result").is_visible()
-    port = address.rpartition(":")[2]
-    with serving(checkpoint, f"port={port}"):
+    with serving(checkpoint, port=int(address.rpartition(":")[2])):
         page.get_by_role("button", name="Try again").click()
         answered(page)
         assert not page.locator("#problem").is_visible()
