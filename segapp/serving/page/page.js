@@ -11,7 +11,12 @@ const sentence = text => text.replace(/^[a-z](?=[a-z]* )/, letter => letter.toUp
 
 // Asking.
 
-class Problem extends Error {}  // its message is a sentence for people
+class Problem extends Error {  // its message is a sentence for people
+  constructor(message, passing = false) {
+    super(message);
+    this.passing = passing;  // another try may help
+  }
+}
 let token = "", model = null;
 const ask = async (path, options = {}) => {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
@@ -20,20 +25,21 @@ const ask = async (path, options = {}) => {
     response = await fetch(path, { ...options, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem("The service does not answer.");
+    throw new Problem("The service does not answer.", true);
   }
   if (response.ok) return response;
   const told = (await response.json().catch(() => null))?.error;
   by("access").hidden = response.status !== 401 && by("access").hidden;
   if (response.status === 401) by("token").focus();
-  throw new Problem(told ? sentence(told) : `The service answers with status ${response.status}.`);
+  const message = told ? sentence(told) : `The service answers with status ${response.status}.`;
+  throw new Problem(message, response.status === 408 || response.status >= 429);
 };
 const read = async response => {
   try {
     return await response.json();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem("The service's answer broke off.");
+    throw new Problem("The service's answer broke off.", true);
   }
 };
 const meet = async () => {
@@ -321,7 +327,8 @@ const start = async (file, name) => {
     model = null;  // another one may answer the next time
     by("result").hidden = true;
     by("said").textContent = "";
-    complain(error instanceof Problem ? error.message : `The answer cannot be shown (${error.message}).`, last);
+    const message = error instanceof Problem ? error.message : `The answer cannot be shown (${error.message}).`;
+    complain(message.replace(/^image:/, `${name}:`), error.passing && last);
   } finally {
     if (!signal.aborted) {
       by("busy").hidden = true;
