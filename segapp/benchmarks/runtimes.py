@@ -105,7 +105,7 @@ def ours_in_torch(case: Case, *, compiled: bool = False) -> Run:
     return _in_full_size(runtime)
 
 
-def ours_exported(case: Case, *, suffix: str, precision: ExportPrecision = "float32") -> Run:
+def ours_exported(case: Case, *, suffix: str, precision: ExportPrecision = "float32", bfloat16: bool = False) -> Run:
     info = CheckpointInfo(
         network=case.model, classes=tuple(map(str, range(case.classes))), normalization=INCEPTION, trained_on=()
     )
@@ -116,7 +116,7 @@ def ours_exported(case: Case, *, suffix: str, precision: ExportPrecision = "floa
         write_exported(path, case.network(), info, options, calibration)  # type: ignore[arg-type]
 
     path = case.file(f"segapp_{precision}{suffix}", write)
-    return _in_full_size(exported_runtime(path, info, options, own=True))
+    return _in_full_size(exported_runtime(path, info, options, bfloat16=bfloat16, own=True))
 
 
 def smp_in_torch(case: Case, *, compiled: bool = False) -> Run:
@@ -151,6 +151,7 @@ CONTENDERS: dict[str, Callable[[Case], Run]] = {
     "onnxruntime": partial(ours_exported, suffix=".onnx"),
     "onnxruntime-int8": partial(ours_exported, suffix=".onnx", precision="int8"),
     "openvino": partial(ours_exported, suffix=".xml"),
+    "openvino-bfloat16": partial(ours_exported, suffix=".xml", bfloat16=True),
     "openvino-int8": partial(ours_exported, suffix=".xml", precision="int8"),
 }
 """smp and timm in channels_last. Ours brings logits to the images' size, as smp does, with BN folded in PyTorch."""

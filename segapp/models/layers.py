@@ -3,10 +3,15 @@
 import logging
 from collections.abc import Iterable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 log = logging.getLogger(__name__)
+
+CACHED_CHANNELS = 128
+"""Channels of a depthwise conv with a high rate that a CPU computes at once: padded, they stay in its cache."""
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -48,13 +53,36 @@ class DepthwiseConv2d(Conv2d):
         super().__init__(channels, channels, 3, stride, dilation, groups=channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        # oneDNN leaves its fast path when a depthwise conv pads much: padded first it is bit-identical and several
-        # times faster. Not its backward pass, which only gets slower.
-        down, across = self.dilation
-        if max(down, across) >= 12 and x.device.type == "cpu" and not self.training:
-            padded = F.pad(x, (across, across, down, down))
-            return F.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
-        return super().forward(x)
+        # Not in training: the backward pass only gets slower.
+        if max(self.dilation) < 12 or x.device.type != "cpu" or self.training:
+            return super().forward(x)
+        return atrous_depthwise(x, self.weight, self.bias, self.stride, self.dilation)
+
+
+def atrous_depthwise(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...], rates: tuple[int, ...]
+) -> Tensor:
+    """A 3 x 3 depthwise conv of high rates on a CPU; `F.conv2d` gives the same but for rounding, ten times slower.
+
+    oneDNN leaves its fast path where a conv pads much, so it is padded first, and by so many channels at a time that
+    what is padded stays in the cache. Taps as far away as the image is long see zeros alone.
+    """
+    if has_torch_function_unary(x):  # whoever watches a network sees one conv
+        return handle_torch_function(atrous_depthwise, (x,), x, weight, bias, stride, rates)
+    if torch.compiler.is_compiling():  # exporters, too: one layer stays one
+        return _padded_first(x, weight, bias, stride, rates)
+    rows, columns = (slice(1, 2) if rate >= side else slice(3) for rate, side in zip(rates, x.shape[2:], strict=True))
+    weights = torch.split(weight[:, :, rows, columns], CACHED_CHANNELS)
+    biases = [None] * len(weights) if bias is None else torch.split(bias, CACHED_CHANNELS)
+    parts = zip(torch.split(x, CACHED_CHANNELS, 1), weights, biases, strict=True)
+    return torch.cat([_padded_first(*part, stride, rates) for part in parts], 1)
+
+
+def _padded_first(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...], rates: tuple[int, ...]
+) -> Tensor:
+    down, across = (rate * (taps // 2) for rate, taps in zip(rates, weight.shape[2:], strict=True))
+    return F.conv2d(F.pad(x, (across, across, down, down)), weight, bias, stride, 0, rates, weight.shape[0])
 
 
 def is_depthwise(module: nn.Module) -> bool:

@@ -98,7 +98,7 @@ class _ConvsBeforeBN(TorchFunctionMode):
                 norms = {self._owners.get(id(other)) for other in tree_iter((args[1:], kwargs))} - {None}
                 is_norm = name == "batch_norm" and each is args[0] and len(norms) == 1
                 self._takers[conv].append(norms.pop() if is_norm else None)
-        if name in ("conv2d", "deform_conv2d"):
+        if name in ("conv2d", "deform_conv2d", "atrous_depthwise"):
             conv = self._owners.get(id(args[1]))
             if conv is not None:  # run twice, it is taken twice
                 self._outputs[id(result)] = result, conv

@@ -93,6 +93,7 @@ def _answer(
     config: ServeConfig, ways: Ways, path: Path, listener: socket.socket, ready: Connection | None = None
 ) -> None:
     """One process: opens the network, and answers until a signal says to stop."""
+    signal.signal(signal.SIGTERM, _stop)  # uvicorn raises the signal again, once all is answered
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it tells of every form that it cannot read
     if config.workers > 1:
         torch.set_num_threads(max(1, available_cores() // config.workers))
@@ -103,7 +104,6 @@ def _answer(
         _say_ready(config, listener)
     else:
         ready.send(True)
-    signal.signal(signal.SIGTERM, _stop)  # uvicorn raises the signal again, once all is answered
     server.run([listener])
 
 

@@ -14,7 +14,7 @@ import torch
 
 from segapp.base.devices import available_cores
 from segapp.base.errors import UserError
-from segapp.base.images import Array, TooLargeError, read_header, read_image
+from segapp.base.images import Array, TooLargeError, open_picture, read_image
 from segapp.inference.geometry import Size
 from segapp.serving.batching import Batcher, Budget
 from segapp.serving.config import ServeConfig
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
-BYTES_A_PIXEL = 16
+BYTES_A_PIXEL = 24
 """Of a picture on its way: decoded, turned, its labels and their probability, and what is written of them."""
 MOST_SCANS = 100
 """Of a progressive JPEG, which costs a pass over all pixels each; cameras and programs write about ten."""
@@ -93,7 +93,9 @@ class Service:
             self._compute, batch_size, self.config.wait / 1000
         )
         task = asyncio.create_task(self._batcher.run())
-        with ThreadPoolExecutor(min(4, available_cores()), "pictures") as self._threads:
+        number = min(4, available_cores())
+        with ThreadPoolExecutor(number, "decode") as decode, ThreadPoolExecutor(number, "encode") as encode:
+            self._threads = {"decode": decode, "encode": encode}  # nobody's answer waits for others' decoding
             yield
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -127,7 +129,6 @@ class Service:
         Raises:
             Refusal: the queue is full, the image is none or too large, or time is up.
         """
-        self.check_ready()
         if self._in_work >= self.config.queue:
             raise busy(self._in_work * self._pace)
         self._in_work += 1
@@ -166,7 +167,7 @@ class Service:
                 image = await self._timed(job, "decode", read)
                 if job.given_up:
                     raise _GivenUpError
-                found, begin, seconds = await self._batcher(job.key(size), (job, image))
+                found, begin, seconds = await self._batcher(job.key(image.shape[:2]), (job, image))
                 job.seconds |= {"wait": begin - job.begun - job.seconds["decode"], "network": seconds}
                 answer = await self._timed(job, "encode", lambda: job.finish(image, found))
         except TooLargeError as error:
@@ -181,7 +182,7 @@ class Service:
         return answer
 
     async def _timed(self, job: Job, stage: str, function: Callable[[], R]) -> R:
-        """What the function gives, in one of the threads; the time there is added to the stage's."""
+        """What the function gives, in one of the stage's threads; the time there is added to the stage's."""
 
         def run() -> R:
             if job.given_up:
@@ -191,16 +192,17 @@ class Service:
             job.seconds[stage] = job.seconds.get(stage, 0) + time.perf_counter() - begin
             return result
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+        return await asyncio.get_running_loop().run_in_executor(self._threads[stage], run)
 
 
 def _size_of(content: bytes, max_pixels: int) -> Size:
-    """(height, width) of an image that may be decoded.
+    """(height, width) of an image that may be decoded, before it is turned.
 
     Raises:
         UserError: it may not.
     """
-    header = read_header(content, max_pixels)
+    with open_picture(content, max_pixels) as image:
+        size = image.height, image.width
     if content[:2] == b"\xff\xd8" and content.count(b"\xff\xda") > MOST_SCANS:
         raise UserError(f"image: a JPEG of more than {MOST_SCANS} scans; save it anew")
-    return header.size
+    return size

@@ -163,7 +163,7 @@ def test_help_shows_examples_choices_and_values(tool: str, capsys: pytest.Captur
     models = f"model={mobile}|deeplabv3plus_xception|deeplabv3plus_xception41|deeplabv3plus_xception71"
     assert (models in shown) == (tool in ("train", "benchmark")), "the choices of this tool alone"
     assert ("inference=canvas|full|multi_scale|resize|sliding|trained" in shown) == (
-        tool in ("train", "eval", "predict", "voc_server", "benchmark")
+        tool in ("train", "eval", "predict", "voc_server", "benchmark", "serve")
     )
 
 

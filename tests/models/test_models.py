@@ -290,6 +290,19 @@ def test_padding_first_is_bit_identical(rate: int) -> None:
     assert torch.equal(fast, plain)
 
 
+@pytest.mark.parametrize("rates", [(12, 12), (36, 12), (12, 36), (41, 33)])
+def test_a_depthwise_conv_of_high_rates_is_one_conv(rates: tuple[int, int]) -> None:
+    """In parts of the channels, and without the taps that lie in the padding for every pixel."""
+    conv = DepthwiseConv2d(300, dilation=rates).eval().to(memory_format=torch.channels_last)
+    conv.bias = nn.Parameter(torch.randn(300))
+    x = torch.randn(2, 300, 41, 33).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        found = conv(x)
+    plain = nn.functional.conv2d(x, conv.weight, conv.bias, 1, rates, rates, 300)
+    assert torch.allclose(found, plain, atol=1e-5)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.slow
 def test_exported_by_torch() -> None:
     """The same graph whether gradients are on or not, though depthwise convs of large rates have two ways."""

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -60,9 +61,11 @@ def _save(path: Path, network: DeepLabV3PlusConfig | ClassifierConfig, classes: 
 def open_service(checkpoint: Path) -> Open:
     """Opens a service by the keys of conf/serve.yaml, of a narrow network if none is named."""
 
+    ways = cache(ways_of)
+
     def opened(*overrides: str, path: Path = checkpoint) -> Service:
         config = read_config("serve", [f"checkpoint={path}", "device=cpu", *overrides], ServeConfig)
-        return Service(open_network(config, ways_of(config.limits), path), config)
+        return Service(open_network(config, ways(config.limits), path), config)
 
     return opened
 

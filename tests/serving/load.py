@@ -136,7 +136,8 @@ def main(words: list[str]) -> int:
     after = alone(network.usual, pictures, seconds / 3)
     cuts = statistics.quantiles(sorted(clients.seconds), n=100) if taken > 1 else [float("nan")] * 99
     print(f"pictures of {', '.join(map(str, MEGAPIXELS))} megapixels, {own['clients']} clients, {seconds:g} s")
-    print(f"{rate:.2f} images/s; the predictor alone, before and after: {before:.2f}, {after:.2f} images/s")
+    share = 2 * rate / (before + after)
+    print(f"{rate:.2f} images/s, {share:.0%} of the predictor alone: {before:.2f} before, {after:.2f} images/s after")
     print(f"latency p50 {cuts[49]:.2f} s, p95 {cuts[94]:.2f} s, p99 {cuts[98]:.2f} s")
     thirds = [max(used[at * len(used) // 3 : (at + 1) * len(used) // 3]) for at in range(3)]
     print(f"memory, the most in each third of the time: {', '.join(f'{each:.0f}' for each in thirds)} MB")

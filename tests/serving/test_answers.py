@@ -6,6 +6,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
@@ -167,6 +168,13 @@ def test_a_classifier(open_service: Open, classifier: Path, tmp_path: Path) -> N
 
 
 def test_bytes_are_read_as_their_file_is(tmp_path: Path) -> None:
-    for kind in ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"):
-        (tmp_path / "a").write_bytes(picture(kind))
-        assert np.array_equal(read_image(tmp_path / "a"), read_image(picture(kind)))
+    deep = np.random.default_rng(0).integers(0, 65536, (40, 50, 3), np.uint16)
+    files = [picture(kind) for kind in ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "TGA")]
+    files += [
+        turned_jpeg(),
+        cv2.imencode(".png", deep)[1].tobytes(),
+        cv2.imencode(".tiff", deep[:, :, 0])[1].tobytes(),
+    ]
+    for content in files:
+        (tmp_path / "a").write_bytes(content)
+        assert np.array_equal(read_image(tmp_path / "a"), read_image(content))

@@ -31,7 +31,7 @@ def test_processes_answer_what_they_have_taken(checkpoint: Path) -> None:
     service = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=CONF.parent)
     assert service.stdout is not None
     address = service.stdout.readline().split()[3]
-    image, query = picture("JPEG", 300, 200), "inference=sliding&scales=0.5,1.0,1.5&flip=true"
+    image, query = picture("JPEG", 300, 200), "inference=sliding&flip=true"
 
     def in_work() -> str:
         with urllib.request.urlopen(f"{address}/metrics", timeout=60) as answer:

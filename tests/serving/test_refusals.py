@@ -155,7 +155,7 @@ def test_a_deadline(open_service: Open, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_memory_is_shared(open_service: Open) -> None:
-    with TestClient(make_app(open_service("memory=200000"))) as client, ThreadPoolExecutor(8) as threads:
+    with TestClient(make_app(open_service("memory=300000"))) as client, ThreadPoolExecutor(8) as threads:
         images = [picture("PNG", 100, 100)] * 8  # one of them at a time
         assert {each.status_code for each in threads.map(lambda i: client.post("/v1/segment", content=i), images)} == {
             200

@@ -55,7 +55,8 @@ def quantized_onnx(network: "onnx.ModelProto", calibration: Sequence[dict[str, A
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         return lambda inputs: session.run(None, inputs)[0]
 
-    return _quantized(network, calibration, opened)  # type: ignore[no-any-return]
+    # One range for all channels: the kernels of ONNX Runtime take no other of activations.
+    return _quantized(network, calibration, opened, per_channel=False)  # type: ignore[no-any-return]
 
 
 def quantized_ir(network: "openvino.Model", calibration: Sequence[Array]) -> "openvino.Model":
@@ -108,11 +109,17 @@ class Said(logging.Handler):
         self.messages.append(record.getMessage())
 
 
-def _quantized(network: Any, calibration: Sequence[Any], opened: Callable[[Any], Compute]) -> Any:
+def _quantized(
+    network: Any, calibration: Sequence[Any], opened: Callable[[Any], Compute], *, per_channel: bool | None = None
+) -> Any:
+    """Args:
+    per_channel: ranges of activations; None: before depthwise convolutions.
+    """
     if not calibration:
         raise UserError(NO_IMAGES)
     ours = logging.getLoggerClass()
     import nncf
+    from nncf.quantization.advanced_parameters import QuantizationParameters
 
     logging.setLoggerClass(ours)  # which NNCF changes for all
     logging.getLogger("nncf").setLevel(logging.ERROR)  # its own set_log_level silences others, too
@@ -120,7 +127,10 @@ def _quantized(network: Any, calibration: Sequence[Any], opened: Callable[[Any],
     items: list[Item] = [(images, original(images).argmax(1)) for images in calibration]
     compared = items[:: -(-len(items) // COMPARED)]
     # Of activations that no ReLU cuts off at zero, a range that lies evenly about it would leave half unused.
-    options = {"preset": nncf.QuantizationPreset.MIXED, "subset_size": len(items)}
+    options: dict[str, Any] = {"preset": nncf.QuantizationPreset.MIXED, "subset_size": len(items)}
+    ranges = nncf.AdvancedQuantizationParameters(
+        activations_quantization_params=QuantizationParameters(per_channel=per_channel)
+    )
 
     def agreement(model: Any, chosen: Iterable[Item]) -> tuple[float, list[float]]:
         compute = opened(model)
@@ -129,7 +139,7 @@ def _quantized(network: Any, calibration: Sequence[Any], opened: Callable[[Any],
 
     data, compared_data = (nncf.Dataset(each, lambda item: item[0]) for each in (items, compared))
     with _no_progress_bars():
-        quantized = nncf.quantize(network, data, **options)
+        quantized = nncf.quantize(network, data, advanced_parameters=ranges, **options)
     changed = 1 - agreement(quantized, compared)[0]
     if changed <= MOST_CHANGED:
         return quantized
@@ -141,6 +151,7 @@ def _quantized(network: Any, calibration: Sequence[Any], opened: Callable[[Any],
             compared_data,
             agreement,
             max_drop=MOST_CHANGED,
+            advanced_quantization_parameters=ranges,
             advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
                 ranking_subset_size=min(RANKED, len(compared))
             ),
