@@ -253,7 +253,7 @@ const explain = (answer, timing, whole) => {
   by("stages").replaceChildren(...[...stages, ["way", Math.max(0, whole - inside)]].map(([name, time]) => {
     const fill = make("div");
     fill.style.width = `${100 * time / whole}%`;
-    return make("div", { className: "pair" }, make("b", { textContent: names[name] ?? (name === "way" ? "to and fro" : name) }),
+    return make("div", { className: "pair" }, make("b", { textContent: names[name] ?? (name === "way" ? "there and back" : name) }),
       make("div", { className: "bar" }, fill), make("span", { textContent: milliseconds(time) }));
   }));
   const facts = { Time: milliseconds(whole), Picture: `${current.name}, ${answer.width} x ${answer.height}`, Network: model.describe,

@@ -179,7 +179,7 @@ def test_it_tells_which_network_answered_and_how_long_it_took(visit: Open, addre
         "waiting",
         "the network",
         "writing the answer",
-        "to and fro",
+        "there and back",
     ]
     spent = [float(stage.split("\n")[-1].removesuffix(" ms")) for stage in stages]
     assert sum(spent) == pytest.approx(float(facts["Time"].removesuffix(" ms")), abs=5)
