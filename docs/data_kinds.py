@@ -22,9 +22,9 @@ from pydantic import TypeAdapter
 from segapp.base.classes import voc_palette
 from segapp.base.images import read_image
 from segapp.base.paths import CONF
-from segapp.data import DataConfig
 from segapp.data.checks.audit import audit
 from segapp.data.checks.finding import Finding
+from segapp.data.config import DataConfig
 from segapp.data.pairs import Unpaired
 
 Array = npt.NDArray[np.uint8]

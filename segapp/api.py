@@ -13,7 +13,7 @@ from segapp.inference.open import open_predictor
 from segapp.inference.options import Side, Sliding, Whole
 from segapp.inference.predictor import Predictor
 from segapp.inference.runtimes import RuntimeName
-from segapp.models.head import ATROUS_RATES
+from segapp.models.outline import OUTPUT_STRIDES
 from segapp.weights.find import EMBEDDED, find_checkpoint
 
 
@@ -60,7 +60,7 @@ def load(
         segapp.UserError: no such checkpoint, a damaged one, no such device, output stride, canvas, window,
             overlap or scale; no network.
     """
-    if output_stride not in (None, *ATROUS_RATES):
+    if output_stride not in (None, *OUTPUT_STRIDES):
         raise UserError(f"output_stride={output_stride}: 8, 16 or 32 is possible")
     if white_level != "trained" and not 255 <= white_level <= WHITE:
         raise UserError(f"white_level={white_level}: 255 to {WHITE} are possible")

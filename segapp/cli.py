@@ -13,11 +13,10 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-import torch
 import yaml
 
 import segapp
-from segapp.base.devices import keep_freed_memory
+from segapp.base.devices import is_out_of_gpu_memory, keep_freed_memory
 from segapp.base.distributed import ALONE, Processes, is_of_another_process, rank
 from segapp.base.errors import Stopped, UserError
 from segapp.base.files import discarded_if_empty, output_parent, writable_folder
@@ -131,12 +130,12 @@ def guarded(command: Callable[[list[str]], int], arguments: Sequence[str], *, le
         return 0
     except UserError as error:
         message = str(error)
-    except torch.OutOfMemoryError:
-        message = f"out of GPU memory; {less_memory}"
     except MemoryError:
         message = f"out of memory; {less_memory}"
     except RuntimeError as error:
-        if "can't allocate memory" in str(error):  # PyTorch's, on a CPU
+        if is_out_of_gpu_memory(error):
+            message = f"out of GPU memory; {less_memory}"
+        elif "can't allocate memory" in str(error):  # PyTorch's, on a CPU
             message = f"out of memory; {less_memory}"
         elif is_of_another_process(error):
             message = "another process of the job has ended; what ended it is told by that one"

@@ -59,6 +59,7 @@ def test_its_content(wheel: Path) -> None:
     assert ours <= names
     assert "segapp/py.typed" in names
     assert {"segapp/weights/embedded/mobilenetv2_voc.safetensors", "segapp/weights/embedded/README.md"} <= names
+    assert {f"segapp/serving/page/{name}" for name in ("index.html.j2", "page.css", "page.js", "chelsea.jpg")} <= names
     assert wheel.name.startswith(f"segapp-{__version__}-")
     assert not {name for name in names if name.startswith(("tests/", "tools/", "conf/", "docs/"))}
 

@@ -1,17 +1,19 @@
-"""The processes of one job: a single one, or those that torchrun started on one machine or many."""
+"""The processes of one job: a single one, or those that torchrun started on one machine or many.
+
+PyTorch, whose import takes seconds, is imported by a job of several alone.
+"""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
-
-import torch
-import torch.distributed as dist
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from segapp.base.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -31,25 +33,35 @@ class Processes:
     def main(self) -> bool:
         return self.rank == 0
 
-    def sum(self, values: Tensor) -> Tensor:
+    def sum(self, values: "Tensor") -> "Tensor":
         """Sums over the processes, in place."""
         if self.world_size > 1:
+            import torch.distributed as dist
+
             dist.all_reduce(values)
         return values
 
-    def broadcast(self, values: Tensor) -> None:
+    def broadcast(self, values: "Tensor") -> None:
         """The main process's values to all, in place."""
         if self.world_size > 1:
+            import torch.distributed as dist
+
             dist.broadcast(values, 0)
 
     def any(self, flag: bool) -> bool:
         """Whether one process at least says so; all must ask."""
-        return flag if self.world_size == 1 else bool(self.sum(torch.tensor(int(flag))))
+        if self.world_size == 1:
+            return flag
+        import torch
+
+        return bool(self.sum(torch.tensor(int(flag))))
 
     def gather(self, value: T) -> list[T]:
         """Every process's value, by rank; plain data."""
         if self.world_size == 1:
             return [value]
+        import torch.distributed as dist
+
         values: list[Any] = [None] * self.world_size
         dist.all_gather_object(values, value)
         return values
@@ -61,6 +73,8 @@ class Processes:
     def barrier(self) -> None:
         """Until all are here."""
         if self.world_size > 1:
+            import torch.distributed as dist
+
             dist.barrier()
 
     @contextmanager
@@ -74,6 +88,11 @@ class Processes:
 
 
 ALONE = Processes()
+
+
+def is_job() -> bool:
+    """Whether torchrun describes a job of several in the environment; schedulers describe one of one, too."""
+    return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
 def rank() -> int:
@@ -109,14 +128,17 @@ def _check_job() -> None:
 
 def is_of_another_process(error: RuntimeError) -> bool:
     """Whether a process of the job, waiting for another one, was told that it is gone."""
+    if "WORLD_SIZE" not in os.environ:
+        return False
+    import torch.distributed as dist
+
     gloo = (
         "Connection closed by peer",
         "Connection reset by peer",
         "Broken pipe",
         "Timed out waiting",
     )  # gloo's words
-    lost = isinstance(error, dist.DistBackendError) or any(words in str(error) for words in gloo)
-    return lost and "WORLD_SIZE" in os.environ
+    return isinstance(error, dist.DistBackendError) or any(words in str(error) for words in gloo)
 
 
 @contextmanager
@@ -129,10 +151,13 @@ def processes(*, gpu: bool) -> Iterator[Processes]:
     Raises:
         UserError: more processes on this machine than GPUs; variables of a job are missing, or no numbers.
     """
-    if os.environ.get("WORLD_SIZE", "1") == "1":  # schedulers set it for a job of one, too
+    if not is_job():
         yield ALONE
         return
     _check_job()
+    import torch
+    import torch.distributed as dist
+
     local_rank = int(os.environ["LOCAL_RANK"])
     if gpu:
         if local_rank >= torch.cuda.device_count():

@@ -320,14 +320,18 @@ def as_rgb(image: npt.NDArray[Any] | Image.Image, white_level: int = WHITE) -> A
     return np.ascontiguousarray(image[:, :, :3])
 
 
+QUALITY = 92
+"""Of JPEGs that are written."""
+
+
 def encode_image(image: Array, kind: str) -> bytes:
-    """H x W x 3 uint8 RGB, or H x W grey, as a file in the format of a suffix, such as ".png"."""
+    """H x W x 3 uint8 RGB, or H x W grey, as the file that `write_image` writes with a suffix, such as ".png"."""
     file = io.BytesIO()
-    Image.fromarray(image).save(file, Image.registered_extensions()[kind], quality=92)
+    Image.fromarray(image).save(file, Image.registered_extensions()[kind], quality=QUALITY)
     return file.getvalue()
 
 
 def write_image(path: Path, image: Array) -> None:
     """Writes H x W x 3 uint8 RGB in the format of the path's suffix, whole or not at all."""
     with atomic_write(path) as temporary:
-        temporary.write_bytes(encode_image(image, path.suffix.lower()))
+        Image.fromarray(image).save(temporary, quality=QUALITY)

@@ -15,8 +15,6 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 from urllib.parse import unquote
 
-import fsspec
-
 from segapp.base.cache import cache_folder
 from segapp.base.download import fetch
 from segapp.base.errors import OTHER_FOLDER, UserError, disk_error, megabytes, plain
@@ -98,6 +96,8 @@ def _copying(address: str, path: Path, offline: bool) -> Iterator[bool]:
 
 def _opened(address: str) -> tuple[Any, str]:
     """The file system and the path in it."""
+    import fsspec  # takes a while, for what few have
+
     try:
         files, root = fsspec.core.url_to_fs(address)
     except ImportError as error:  # whose message names the library

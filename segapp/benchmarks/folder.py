@@ -27,7 +27,8 @@ from segapp.inference.predictor import Predictor
 from segapp.inference.saving import THREADS, label_files
 from segapp.inference.summary import STEPS, ImageRow
 from segapp.models.deeplabv3plus import DeepLabV3PlusConfig
-from segapp.weights.checkpoint import CheckpointInfo
+from segapp.weights.checkpoint import completed
+from segapp.weights.description import Description
 from segapp.weights.find import find_checkpoint
 
 KINDS = ("mask", "overlay")
@@ -114,18 +115,19 @@ def network_seconds(paths: Sequence[Path], predictor: Predictor) -> float:
     for path in paths:
         image = read_image(path, decoding=predictor.decoding)
         begin = time.perf_counter()
-        predictor.predict([image])[0].labels.cpu()
+        predictor.predict([image])[0].mask()
         total += time.perf_counter() - begin
     return total
 
 
-def _smp(info: CheckpointInfo, device: torch.device) -> nn.Module | None:
+def _smp(info: Description, device: torch.device) -> nn.Module | None:
     """Its network like the checkpoint's, with random weights; None, and a line that says why, where there is none."""
     try:
         if not CONTENDERS["smp"].installed:
             raise UserError("it is not installed; pip install 'segapp[benchmark]'")
-        assert isinstance(info.network, DeepLabV3PlusConfig)
-        return CONTENDERS["smp"].network(info.network, len(info.classes), False).to(device).eval()
+        network = completed(info).network
+        assert isinstance(network, DeepLabV3PlusConfig)
+        return CONTENDERS["smp"].network(network, len(info.classes), False).to(device).eval()
     except UserError as error:
         print(f"{SMP} is left out: {error}")
         return None

@@ -22,7 +22,7 @@ from segapp.base.classes import IGNORE_INDEX
 from segapp.base.config import Config
 from segapp.base.errors import UserError
 from segapp.benchmarks.timing import threads
-from segapp.data import DataConfig
+from segapp.data.config import DataConfig
 from segapp.data.dataset import SegmentationDataset
 from segapp.data.loading.crops import TrainingStream, training_batches
 from segapp.data.loading.loader import start_worker

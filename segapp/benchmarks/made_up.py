@@ -13,7 +13,7 @@ from torch import Tensor
 from segapp.base.classes import IGNORE_INDEX
 from segapp.base.devices import to_device
 from segapp.data.dataset import SegmentationDataset
-from segapp.inference.geometry import Size
+from segapp.inference.arrays import Size
 from segapp.inference.options import Whole
 from segapp.inference.prediction import Prediction
 from segapp.inference.predictor import Predictor

@@ -39,7 +39,7 @@ from segapp.benchmarks.timing import (
     table,
     threads,
 )
-from segapp.data import DataConfig
+from segapp.data.config import DataConfig
 from segapp.evaluation.calibration import BINS
 from segapp.models.deeplabv3plus import DeepLabV3PlusConfig
 from segapp.models.flops import Clock

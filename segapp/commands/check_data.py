@@ -9,9 +9,9 @@ from segapp.base.config import Config, UserPath, save_config
 from segapp.base.files import write_json
 from segapp.base.images import Decoding, WhiteLevel
 from segapp.cli import PARTIAL, output_folder
-from segapp.data import DataConfig
 from segapp.data.checks.audit import audit
 from segapp.data.checks.findings import UNPAIRED
+from segapp.data.config import DataConfig
 from segapp.data.pairs import Unpaired
 from segapp.reports.audit import LISTED, write_audit
 from segapp.runs.environment import environment

@@ -24,7 +24,7 @@ from segapp.base.files import output_parent
 from segapp.base.images import Decoding, read_image
 from segapp.cli import PARTIAL, output_folder
 from segapp.commands.inputs import find_images, split_arguments
-from segapp.data import DataConfig
+from segapp.data.config import DataConfig
 from segapp.evaluation.checks import matched_to_weights
 from segapp.evaluation.side_by_side import side_by_side
 from segapp.inference.exporting import export

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from segapp.base.compose import choices, compose_config
 from segapp.base.config import flat
 from segapp.base.hydra_flags import current
-from segapp.data import AnyDataConfig
+from segapp.data.config import AnyDataConfig
 from segapp.inference.options import InferenceConfig
 from segapp.training.config import ClassifyConfig, SegmentConfig, TrainConfig
 

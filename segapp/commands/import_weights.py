@@ -27,7 +27,8 @@ from segapp.data.formats.classes_file import read_classes
 from segapp.weights.find import LATEST, find_weights, metadata_of
 from segapp.weights.sources import tensorflow, timm
 from segapp.weights.sources.common import WeightsMetadata
-from segapp.weights.sources.convert import ARCHIVES, convert, own_file, write_converted, write_timm
+from segapp.weights.sources.convert import convert, own_file, write_converted, write_timm
+from segapp.weights.sources.kinds import ARCHIVES
 from segapp.weights.zoo import ZOO, ZooEntry, listing
 
 log = logging.getLogger(__name__)

@@ -16,14 +16,14 @@ python tools/predict.py photos/ checkpoint=runs/train/CLASSIFIER     the most pr
 
 import logging
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from segapp.base.config import UserPath, Words, save_config
-from segapp.base.devices import pick_device
-from segapp.base.distributed import Processes, processes
+from segapp.base.devices import DeviceName, device_kind
+from segapp.base.distributed import Processes, is_job, processes
 from segapp.base.errors import UserError
 from segapp.base.files import remove_leftovers
 from segapp.base.images import MAX_PIXELS
@@ -31,8 +31,6 @@ from segapp.cli import PARTIAL, output_folder
 from segapp.commands.inputs import Inputs, find_inputs, sorted_out, split_arguments
 from segapp.commands.resumable import check_unused, read_resumable, resume_hint
 from segapp.commands.videos import VideoOptions, check_videos, label_videos, video_names
-from segapp.evaluation.label_folder import PIXELS_ALONE, LabelFolder
-from segapp.inference.classify import classify_files, save_classes, save_json
 from segapp.inference.predictor import Predictor
 from segapp.inference.saving import FOLDERS, label_files
 from segapp.inference.summary import (
@@ -47,12 +45,13 @@ from segapp.inference.summary import (
     write_summary,
 )
 from segapp.inference.video import FRAMES
-from segapp.models.classifier import ClassifierConfig
-from segapp.reports.results import print_results, write_results
 from segapp.runs.layout import CLASSES, CONFIG, REPORT, is_prediction
-from segapp.weights.checkpoint import read_info
+from segapp.weights.description import outline_of
 from segapp.weights.exported.description import is_exported
 from segapp.weights.find import chosen, find_checkpoint
+
+if TYPE_CHECKING:
+    from segapp.evaluation.label_folder import LabelFolder
 
 log = logging.getLogger(__name__)
 
@@ -104,26 +103,26 @@ def main(arguments: list[str]) -> int:
     """Labels what is named in `arguments`, which Hydra overrides may follow. Returns the exit status."""
     named, overrides = split_arguments(arguments)
     config = read_resumable("predict", overrides, PredictConfig, RESUME_MAY_CHANGE)
-    with processes(gpu=pick_device(config.device).type == "cuda") as job:
+    with processes(gpu=takes_gpu(config.device)) as job:
         inputs = job.from_main(inputs_of(named, config, job) if job.main else Inputs([], []))
         checkpoint = job.from_main(chosen(config.checkpoint, offline=config.offline) if job.main else "")
         config = config.model_copy(update={"checkpoint": checkpoint})
         with job.main_first():
             path = find_checkpoint(checkpoint, offline=config.offline)
-        if not is_exported(path) and isinstance(read_info(path).network, ClassifierConfig):
+        if not is_exported(path) and not outline_of(path).is_segmentation:
             return name_classes(inputs, config, path, job)
         predictor, info = config.open(path)
-        if len({*job.gather(repr(info))}) > 1:
+        if len({*job.gather(info.identity())}) > 1:
             raise UserError(f"checkpoint={config.checkpoint} is not the same network everywhere; name a file")
-        labels = None if config.labels is None else LabelFolder(config.labels, predictor.classes)
+        labels = None if config.labels is None else label_folder(config.labels, predictor)
         name = inputs.images[0].stem if inputs.images else video_names(inputs.videos)[0]
         with output_folder(config.output, "predict", name, job) as output, resume_hint(output, job):
             log.info("%s: %s", path, info.describe())
             if job.main:
                 if config.resume is None or not is_prediction(output):
-                    begin_progress(output, inputs.names, repr(info))
+                    begin_progress(output, inputs.names, info.identity())
                 else:
-                    check_network(output, repr(info))
+                    check_network(output, info.identity())
                     for part in (*FOLDERS.values(), FRAMES):
                         remove_leftovers(output / part)
                 save_config(output / CONFIG, config)
@@ -138,6 +137,15 @@ def main(arguments: list[str]) -> int:
             for problem in problems if job.main else ():
                 print(f"failed: {problem}")
     return PARTIAL if problems else 0
+
+
+def takes_gpu(device: DeviceName) -> bool:
+    """Whether this process of a job computes on one; PyTorch, which knows, is asked only where it matters.
+
+    Raises:
+        UserError: the device that is named is not there.
+    """
+    return (device != "auto" or is_job()) and device_kind(device) == "cuda"
 
 
 def inputs_of(named: list[str], config: PredictConfig, job: Processes) -> Inputs:
@@ -174,7 +182,7 @@ def label_images(
     config: PredictConfig,
     output: Path,
     job: Processes,
-    labels: LabelFolder | None,
+    labels: "LabelFolder | None",
 ) -> list[str]:
     """Labels this process's part of the images, prints what became of all, and gives a line for each that failed."""
     images = inputs.images
@@ -230,6 +238,8 @@ def name_classes(inputs: Inputs, config: PredictConfig, path: Path, job: Process
         raise UserError(f"{path} is a classifier, which names images in one process; leave {what}")
     if config.labels is not None:
         raise UserError(f"labels={config.labels}: {path} is a classifier; tools/eval.py data=image_folder scores it")
+    from segapp.inference.classify import classify_files, save_classes, save_json  # PyTorch
+
     predictor, info = config.open_classifier(path)
     with output_folder(config.output, "predict", images[0].stem) as output:
         log.info("%s: %s", path, info.describe())
@@ -249,8 +259,17 @@ def name_classes(inputs: Inputs, config: PredictConfig, path: Path, job: Process
     return PARTIAL if problems else 0
 
 
-def report(labels: LabelFolder, problems: list[str], protocol: str, checkpoint: Path, output: Path) -> None:
+def label_folder(folder: Path, predictor: Predictor) -> "LabelFolder":
+    from segapp.evaluation.label_folder import LabelFolder  # counts with PyTorch
+
+    return LabelFolder(folder, predictor.classes)
+
+
+def report(labels: "LabelFolder", problems: list[str], protocol: str, checkpoint: Path, output: Path) -> None:
     """Writes and prints how well the images were labelled."""
+    from segapp.evaluation.label_folder import PIXELS_ALONE
+    from segapp.reports.results import print_results, write_results
+
     evaluation = labels.evaluation(problems, protocol)
     source = {"checkpoint": str(checkpoint.resolve()), "labels": str(labels.folder.resolve())}
     write_results(output, evaluation, PIXELS_ALONE, title=labels.folder.name, source=source)

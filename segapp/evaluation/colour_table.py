@@ -8,8 +8,8 @@ import torch
 
 from segapp.base.errors import UserError
 from segapp.base.logs import progress_bar
-from segapp.data import DataConfig
 from segapp.data.class_lists import matched
+from segapp.data.config import DataConfig
 from segapp.data.dataset import Sample
 from segapp.data.loading.loader import Workers
 from segapp.evaluation.config import EvalConfig

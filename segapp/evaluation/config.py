@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from segapp.base.config import Config, UserPath, Words
 from segapp.base.errors import first_twice
-from segapp.data import AnyDataConfig
+from segapp.data.config import AnyDataConfig
 from segapp.data.dataset import SegmentationDataset
 from segapp.data.formats.image_folder import ImageFolderConfig
 from segapp.data.loading.loader import Workers

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from segapp.base.errors import UserError
@@ -21,12 +22,30 @@ JointLabeller = Callable[[Sequence[Sample]], Sequence[Sequence[Prediction | User
 
 def by_network(predictor: Predictor, *, confidence: bool = False) -> Labeller:
     """The labels on the predictor's device; with `confidence` the probability of each, too."""
-    return lambda samples: predictor.predict([sample.image for sample in samples], confidence=confidence)
+
+    def label(samples: Sequence[Sample]) -> list[Prediction]:
+        return [*map(_in_tensors, predictor.predict([sample.image for sample in samples], confidence=confidence))]
+
+    return label
 
 
 def jointly(predictor: Predictor, augmentations: Sequence[TestTimeAugmentation]) -> JointLabeller:
     """A labeller for each test-time augmentation."""
-    return lambda samples: predictor.predict_many([sample.image for sample in samples], augmentations)
+
+    def label(samples: Sequence[Sample]) -> list[list[Prediction]]:
+        found = predictor.predict_many([sample.image for sample in samples], augmentations)
+        return [[*map(_in_tensors, each)] for each in found]
+
+    return label
+
+
+def _in_tensors(prediction: Prediction) -> Prediction:
+    """Also of a runtime that needs no PyTorch."""
+    labels, confidence = (
+        torch.from_numpy(each) if isinstance(each, np.ndarray) else each
+        for each in (prediction.labels, prediction.confidence)
+    )
+    return Prediction(labels, prediction.probabilities, confidence)
 
 
 def by_saved_masks(folder: Path, num_classes: int) -> Labeller:

@@ -6,22 +6,19 @@ from pathlib import Path
 
 import torch
 
-from segapp.base.cache import cache_folder
-from segapp.base.errors import UserError
 from segapp.base.files import file_lock, scratch_folder
 from segapp.inference.agreement import Agreement, agreement, noise, shown
+from segapp.inference.conversions import is_sound, kept_at
 from segapp.inference.preprocess import Array
 from segapp.inference.runtimes import RuntimeName, exported_runtime
 from segapp.models.deeplabv3plus import DeepLabV3Plus
 from segapp.runtimes.pytorch import PyTorchRuntime
 from segapp.weights.checkpoint import CheckpointInfo, load_model
-from segapp.weights.exported.description import SUFFIXES, ExportOptions, digest, files_of, read_exported
+from segapp.weights.exported.description import ExportOptions, digest, files_of
 from segapp.weights.exported.write import ExportError, write_exported
 
 log = logging.getLogger(__name__)
 
-CONVERTER = 1
-"""To be raised when what `converted` makes of the same checkpoint changes."""
 MOST = {"float32": 1e-4, "float16": 0.03, "int8": 0.5}
 """How far a logit may lie from the original's, in parts of the largest: what rounding in a precision explains."""
 
@@ -68,13 +65,13 @@ def converted(path: Path, runtime: RuntimeName, output_stride: int | None) -> Pa
         UserError: no checkpoint, or a library is missing.
         ExportError: the network has no counterpart in the format, or the cache cannot be written to.
     """
-    target = _kept_at(digest(path), runtime, output_stride)
-    if _is_sound(target):
+    target = kept_at(digest(path), runtime, output_stride)
+    if is_sound(target):
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(target.with_suffix(".lock"), f"converting {path}"):
-            if not _is_sound(target):
+            if not is_sound(target):
                 log.info("converting %s for %s, once: %s", path, runtime, target)
                 export(target, *load_model(path, output_stride), ExportOptions())
     except OSError as error:
@@ -82,29 +79,3 @@ def converted(path: Path, runtime: RuntimeName, output_stride: int | None) -> Pa
             f"{target}: cannot be written ({error.strerror}); SEGAPP_CACHE=DIR names another cache folder"
         ) from None
     return target
-
-
-def first_converted(
-    path: Path, runtimes: Sequence[RuntimeName], output_stride: int | None
-) -> tuple[RuntimeName, Path] | None:
-    """The first of the runtimes for which `converted` finds a sound file in the cache, and that file."""
-    sha256 = digest(path) if runtimes else ""
-    kept = ((each, _kept_at(sha256, each, output_stride)) for each in runtimes)
-    return next((each for each in kept if _is_sound(each[1])), None)
-
-
-def _kept_at(sha256: str, runtime: RuntimeName, output_stride: int | None) -> Path:
-    suffix = SUFFIXES["onnx" if runtime == "onnxruntime" else "openvino"]
-    stride = "" if output_stride is None else f"_output_stride_{output_stride}"
-    return cache_folder() / f"exported-{CONVERTER}" / f"{sha256}{stride}{suffix}"
-
-
-def _is_sound(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    try:
-        read_exported(path)
-    except UserError as error:
-        log.warning("%s; it is made anew", error)
-        return False
-    return True

@@ -2,18 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from segapp.inference.arrays import Size, contiguous, resize, warped
 from segapp.inference.test_time_augmentation import mean_probabilities
-from segapp.models.layers import resize
 
 STRIP_PIXELS = 1 << 20
 """Class scores are brought to the image's size in strips of rows of about so many pixels."""
-
-Size = tuple[int, int]
-"""Height and width in pixels."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,7 @@ class Geometry:
     content: Size
     size: Size
 
-    def scores(self, logits: Sequence[Tensor], *, probabilities: bool) -> Iterator[tuple[slice, Tensor]]:
+    def scores(self, logits: Sequence[Any], *, probabilities: bool) -> Iterator[tuple[slice, Any]]:
         """The image's class scores: the mean of the softmax of all logits, or the logits, if they are one variant's.
 
         Args:
@@ -41,7 +38,7 @@ class Geometry:
             strips = (self._strip(each, rows) for each in logits)
             yield rows, mean_probabilities(strips) if probabilities or len(logits) > 1 else next(strips)
 
-    def _strip(self, logits: Tensor, rows: slice) -> Tensor:
+    def _strip(self, logits: Any, rows: slice) -> Any:
         """To the canvas and, if the image was scaled to its content, from there to the image."""
         if self.content == self.size:
             return resize_rows(*self._needed(logits), rows)[:, :, :, : self.size[1]]
@@ -52,7 +49,7 @@ class Geometry:
         content = resize_rows(logits, self.canvas, slice(first, last))[:, :, :, :width]
         return resize_rows(content, self.size, rows, first=first, height=height)
 
-    def _needed(self, logits: Tensor) -> tuple[Tensor, Size]:
+    def _needed(self, logits: Any) -> tuple[Any, Size]:
         """The logits without the canvas's empty part, and what they are resized to: the canvas and all of them, if
         their places do not lie a whole number of pixels apart, by which alone each value stays as it was."""
         sides = list(zip(logits.shape[2:], self.canvas, self.size, strict=True))
@@ -61,15 +58,10 @@ class Geometry:
         strides = [(canvas - 1) // (places - 1) for places, canvas, _ in sides]
         last = [max(1, -(-(size - 1) // stride)) for stride, (_, _, size) in zip(strides, sides, strict=True)]
         height, width = (at * stride + 1 for at, stride in zip(last, strides, strict=True))
-        part = logits[:, :, : last[0] + 1, : last[1] + 1]
-        is_last = logits.is_contiguous(memory_format=torch.channels_last)  # by which the way of computing is chosen
-        return part.contiguous(memory_format=torch.channels_last if is_last else torch.contiguous_format), (
-            height,
-            width,
-        )
+        return contiguous(logits[:, :, : last[0] + 1, : last[1] + 1], logits), (height, width)
 
 
-def resize_rows(scores: Tensor, size: Size, rows: slice, *, first: int = 0, height: int | None = None) -> Tensor:
+def resize_rows(scores: Any, size: Size, rows: slice, *, first: int = 0, height: int | None = None) -> Any:
     """Some rows of the bilinear resize with align_corners=True of scores to `size`.
 
     Args:
@@ -80,8 +72,12 @@ def resize_rows(scores: Tensor, size: Size, rows: slice, *, first: int = 0, heig
         height: of the whole; None for that of `scores`.
     """
     height = height or scores.shape[2]
+    if isinstance(scores, np.ndarray):
+        return warped(scores, size, rows, first=first, height=height)
     if size[0] * size[1] <= STRIP_PIXELS and scores.shape[2] == height:
         return resize(scores, size)[:, :, rows]
+    import torch
+
     at = torch.linspace(0, height - 1, size[0], device=scores.device)[rows]
     upper = at.floor().long()
     lower = at.ceil().long()

@@ -1,16 +1,13 @@
-"""From a checkpoint's file to what labels images."""
+"""From a checkpoint's file to what labels images. PyTorch, whose import takes seconds, is imported if it computes."""
 
 from pathlib import Path
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from segapp.base.config import Config
-from segapp.base.devices import DeviceName, Precision, pick_device
+from segapp.base.devices import DeviceName, Precision, device_kind, pick_device
 from segapp.base.errors import UserError
 from segapp.base.images import Decoding, JpegDecoder, WhiteLevel
-from segapp.inference.classify import ClassPredictor
-from segapp.inference.exporting import converted, first_converted
+from segapp.inference.conversions import first_converted
 from segapp.inference.options import InferenceConfig, Resized, Sliding, Whole, check_whole
 from segapp.inference.predictor import Predictor
 from segapp.inference.runtimes import (
@@ -21,10 +18,11 @@ from segapp.inference.runtimes import (
     spec_of,
 )
 from segapp.runtimes.interface import Runtime
-from segapp.runtimes.pytorch import PyTorchRuntime
-from segapp.weights.checkpoint import CheckpointInfo, load_classifier, load_model
-from segapp.weights.exported.description import is_exported, read_exported
-from segapp.weights.exported.program import load_program
+from segapp.weights.description import Description
+from segapp.weights.exported.description import is_exported, read_outline
+
+if TYPE_CHECKING:
+    from segapp.inference.classify import ClassPredictor
 
 CENTER = 0.875
 """The share of either side that is shown to a classifier of which nobody knows on what it was validated
@@ -42,7 +40,7 @@ def open_predictor(
     jpeg_decoder: JpegDecoder | Literal["trained"],
     white_level: WhiteLevel | Literal["trained"],
     as_validated: bool = False,
-) -> tuple[Predictor, CheckpointInfo]:
+) -> tuple[Predictor, Description]:
     """The predictor of one file, and what the file says of itself; "trained": what it was trained with."""
     computes, info = open_runtime(
         path,
@@ -57,7 +55,7 @@ def open_predictor(
 
 
 def decoding_of(
-    info: CheckpointInfo,
+    info: Description,
     jpeg_decoder: JpegDecoder | Literal["trained"],
     white_level: WhiteLevel | Literal["trained"],
 ) -> Decoding:
@@ -75,7 +73,7 @@ def open_runtime(
     precision: Precision,
     runtime: RuntimeName,
     as_validated: bool = False,
-) -> tuple[Runtime, CheckpointInfo]:
+) -> tuple[Runtime, Description]:
     """What computes a checkpoint, and what the file says of itself.
 
     Args:
@@ -87,24 +85,29 @@ def open_runtime(
         UserError: the file cannot be used, or not with this runtime, device, precision or output stride; a library is
             missing.
     """
-    where, made = pick_device(device), path if is_exported(path) else None
+    made = path if is_exported(path) else None
+    if device != "auto":
+        device_kind(device)  # one that is not there is told first
     if made:
         chosen = runtime_of_exported(runtime, path)
     elif runtime == "auto":  # a conversion takes longer than most pictures: it is made when one asks for it
-        kept = first_converted(path, faster_ones(where, precision), output_stride)
+        kept = first_converted(path, faster_ones(device, precision), output_stride)
         chosen, made = kept or ("torch", None)
     else:
         chosen = runtime
     if chosen == "torch":
-        return _by_torch(path, output_stride, where, precision, as_validated)
+        return _by_torch(path, output_stride, device, precision, as_validated)
     if device not in ("auto", "cpu"):
         raise UserError(
             f"device={device}: {chosen} computes on the CPU here; take device=cpu, or a checkpoint by torch"
         )
     if precision == "float16" or (precision == "bfloat16" and chosen == "onnxruntime"):
         raise UserError(f"precision={precision}: not by {chosen}, which takes precision=auto; or runtime=torch")
-    made = made or converted(path, chosen, output_stride)
-    info, options = read_exported(made)
+    if made is None:
+        from segapp.inference.exporting import converted
+
+        made = converted(path, chosen, output_stride)
+    info, options = read_outline(made)
     if output_stride not in (None, spec_of(info, options).output_stride):
         raise UserError(f"{path}: not of output_stride={output_stride}; another one is exported anew")
     if options.precision == "int8" and precision != "auto":
@@ -113,15 +116,19 @@ def open_runtime(
 
 
 def _by_torch(
-    path: Path, output_stride: int | None, device: torch.device, precision: Precision, as_validated: bool
-) -> tuple[Runtime, CheckpointInfo]:
+    path: Path, output_stride: int | None, device: DeviceName, precision: Precision, as_validated: bool
+) -> tuple[Runtime, Description]:
+    from segapp.runtimes.pytorch import PyTorchRuntime
+    from segapp.weights.checkpoint import load_model
+    from segapp.weights.exported.program import load_program
+
     model, info = (load_program if is_exported(path) else load_model)(path, output_stride)
     runtime = PyTorchRuntime(
         model,
         info.classes,
         background=info.background,
         normalization=info.normalization,
-        device=device,
+        device=pick_device(device),
         precision=precision,
         fold=not (as_validated and info.scores),
     )
@@ -139,7 +146,7 @@ class PredictorOptions(Config):
     jpeg_decoder: JpegDecoder | Literal["trained"]
     white_level: WhiteLevel | Literal["trained"]
 
-    def open(self, path: Path, *, as_validated: bool = False) -> tuple[Predictor, CheckpointInfo]:
+    def open(self, path: Path, *, as_validated: bool = False) -> tuple[Predictor, Description]:
         """As `open_predictor`.
 
         Raises:
@@ -161,12 +168,15 @@ class PredictorOptions(Config):
             as_validated=as_validated,
         )
 
-    def open_classifier(self, path: Path) -> tuple[ClassPredictor, CheckpointInfo]:
+    def open_classifier(self, path: Path) -> "tuple[ClassPredictor, Description]":
         """A classifier's predictor, and what its file says of itself; "trained": as it was validated.
 
         Raises:
             UserError: no checkpoint of a classifier, or an option is one of segmentation's.
         """
+        from segapp.inference.classify import ClassPredictor
+        from segapp.weights.checkpoint import load_classifier
+
         inference = self.inference
         if self.output_stride is not None:
             raise UserError(f"output_stride={self.output_stride}: classifiers have none to choose; leave it null")

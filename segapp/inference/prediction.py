@@ -1,19 +1,20 @@
 """What is predicted of an image."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from segapp.inference.geometry import Size
+from segapp.inference.arrays import Size, to_numpy, zeros
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of one image; `labels` and `confidence` on the predictor's device.
+    """Of one image; `labels` and `confidence` are tensors on the predictor's device, or NumPy's where it has none.
 
     Attributes:
         labels: H x W uint8.
@@ -21,9 +22,13 @@ class Prediction:
         confidence: H x W float32, the probability of the label, if asked for.
     """
 
-    labels: Tensor
+    labels: Any
     probabilities: npt.NDArray[np.float16] | None = None
-    confidence: Tensor | None = None
+    confidence: Any = None
+
+    def mask(self) -> npt.NDArray[np.uint8]:
+        """The labels as NumPy's, on the CPU."""
+        return to_numpy(self.labels)
 
 
 class Outputs(NamedTuple):
@@ -33,10 +38,10 @@ class Outputs(NamedTuple):
     confidence: bool = False
 
 
-def empty_prediction(num_classes: int, size: Size, device: torch.device, outputs: Outputs) -> Prediction:
+def empty_prediction(num_classes: int, size: Size, device: "torch.device | None", outputs: Outputs) -> Prediction:
     """To be filled in."""
     return Prediction(
-        torch.empty(size, dtype=torch.uint8, device=device),
+        zeros(size, device, "uint8"),
         np.empty((num_classes, *size), np.float16) if outputs.probabilities else None,
-        torch.empty(size, device=device) if outputs.confidence else None,
+        zeros(size, device) if outputs.confidence else None,
     )

@@ -3,23 +3,25 @@
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
-from torch import Tensor
 
 from segapp.base.errors import UserError
 from segapp.base.images import AS_USUAL, Decoding
-from segapp.inference.geometry import Geometry, Size
+from segapp.inference.arrays import Size, best, mirrored, no_gradients, resize, share_of_best, softmax, to_halves
+from segapp.inference.geometry import Geometry
 from segapp.inference.options import Resized, Sliding, Whole
 from segapp.inference.prediction import Outputs, Prediction, empty_prediction
 from segapp.inference.preprocess import Array, as_pixels, fitted, padded, squeezed
 from segapp.inference.stitcher import WindowStitcher, window_starts
 from segapp.inference.test_time_augmentation import TestTimeAugmentation, Variant
-from segapp.models.layers import resize
 from segapp.runtimes.interface import Runtime
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +77,11 @@ class Predictor:
         return self.runtime.spec.output_stride
 
     @property
-    def device(self) -> torch.device:
-        """Where predictions lie."""
-        return self.runtime.device
+    def device(self) -> "torch.device":
+        """Where predictions lie; the CPU also where they are NumPy's."""
+        import torch
+
+        return self.runtime.device or torch.device("cpu")
 
     @property
     def protocol(self) -> str:
@@ -105,7 +109,7 @@ class Predictor:
         Raises:
             UserError: the file cannot be read, or the array is no such image.
         """
-        return self.predict([as_pixels(image, self.decoding)])[0].labels.cpu().numpy()
+        return self.predict([as_pixels(image, self.decoding)])[0].mask()
 
     def probabilities(self, image: Array | Image.Image | str | Path) -> npt.NDArray[np.float16]:
         """Class probabilities of one image, K x H x W float16; else as a call."""
@@ -130,7 +134,7 @@ class Predictor:
     ) -> list[list[Prediction]]:
         """For each augmentation what `predict` with its scales gives of each image; no variant is computed twice."""
         outputs = Outputs(probabilities, confidence)
-        with torch.inference_mode():
+        with no_gradients(self.runtime.device):
             groups = [self._predict_group(*group, augmentations, outputs) for group in self._grouped(images)]
         return [[each for group in groups for each in group[at]] for at in range(len(augmentations))]
 
@@ -197,33 +201,31 @@ class Predictor:
 
     def _logits(
         self, images: Sequence[Array], canvas: Size, augmentations: Iterable[TestTimeAugmentation]
-    ) -> dict[Variant, Tensor]:
+    ) -> dict[Variant, Any]:
         """Of each variant of all images, padded to the canvas: N x K x h x w, those of mirror images turned back.
 
         As in research/deeplab/model.py, it is the mirrored canvas that is resized, not the resized one mirrored: in
         float32 the two differ. At a scale below 1 the logits are resized to the size of the canvas's own.
         """
-        batch = padded(list(images), canvas, self.runtime.spec.normalization, self.device)
+        batch = padded(list(images), canvas, self.runtime.spec.normalization, self.runtime.device)
         height, width = ((length - 1) // self.runtime.spec.logits_stride + 1 for length in canvas)
         result = {}
         for variant in sorted({variant for each in augmentations for variant in each.variants}):
-            shown = batch.flip(3) if variant.mirrored else batch
+            shown = mirrored(batch) if variant.mirrored else batch
             logits = self.runtime(shown if variant.scale == 1 else resize(shown, scaled(canvas, variant.scale)))
             if variant.scale < 1:
                 logits = resize(logits, (height, width))
-            result[variant] = logits.flip(3) if variant.mirrored else logits
+            result[variant] = mirrored(logits) if variant.mirrored else logits
         return result
 
-    def _read(self, logits: Sequence[Tensor], geometry: Geometry, outputs: Outputs) -> Prediction:
-        result = empty_prediction(len(self.classes), geometry.size, self.device, outputs)
+    def _read(self, logits: Sequence[Any], geometry: Geometry, outputs: Outputs) -> Prediction:
+        result = empty_prediction(len(self.classes), geometry.size, self.runtime.device, outputs)
         for rows, scores in geometry.scores(logits, probabilities=False):
-            best, result.labels[rows] = (each[0] for each in scores.max(1))
+            highest, result.labels[rows] = best(scores[0])
             if result.confidence is not None:
-                # The softmax at its highest place, of which no other is needed.
-                result.confidence[rows] = best if len(logits) > 1 else (scores[0] - best).exp_().sum(0).reciprocal_()
+                result.confidence[rows] = highest if len(logits) > 1 else share_of_best(scores[0], highest)
             if result.probabilities is not None:
-                means = scores if len(logits) > 1 else scores.softmax(1)
-                result.probabilities[:, rows] = means[0].half().cpu().numpy()
+                result.probabilities[:, rows] = to_halves((scores if len(logits) > 1 else softmax(scores))[0])
         return result
 
     def _slide(
@@ -235,7 +237,8 @@ class Predictor:
         side, size = self.canvas, _size(image)
         tops, lefts = (window_starts(length, side, self.inference.step) for length in size)
         num_classes = len(self.classes)
-        stitchers = [WindowStitcher(num_classes, tops, lefts, side, size, self.device, outputs) for _ in augmentations]
+        device = self.runtime.device
+        stitchers = [WindowStitcher(num_classes, tops, lefts, side, size, device, outputs) for _ in augmentations]
         largest = max(1, *(scale for each in augmentations for scale in each.scales))
         at_once = max(1, int(BATCH_PIXELS / (side * largest) ** 2))
         for top, end in zip(tops, [*tops[1:], size[0]], strict=True):
@@ -266,5 +269,5 @@ def scaled(canvas: Size, scale: float) -> Size:
     return height, width
 
 
-def _of(logits: dict[Variant, Tensor], augmentation: TestTimeAugmentation, at: int) -> list[Tensor]:
+def _of(logits: dict[Variant, Any], augmentation: TestTimeAugmentation, at: int) -> list[Any]:
     return [logits[variant][at : at + 1] for variant in augmentation.variants]

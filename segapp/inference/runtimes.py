@@ -3,19 +3,15 @@
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from segapp.base.cache import cache_folder
-from segapp.base.devices import Precision
+from segapp.base.devices import DeviceName, Precision, device_kind
 from segapp.base.errors import UserError
 from segapp.base.extras import is_installed
-from segapp.models.deeplabv3plus import DeepLabV3PlusConfig
 from segapp.runtimes.exported import ExportedRuntime
 from segapp.runtimes.interface import RuntimeSpec
 from segapp.runtimes.onnxruntime import open_onnx
 from segapp.runtimes.openvino import open_ir
-from segapp.runtimes.program import open_own_program
-from segapp.weights.checkpoint import CheckpointInfo
+from segapp.weights.description import Description
 from segapp.weights.exported.description import ExportOptions
 
 RuntimeName = Literal["auto", "torch", "onnxruntime", "openvino"]
@@ -31,9 +27,9 @@ RUN_BY: dict[str, tuple[RuntimeName, ...]] = {
 """Endings of exported files, and what runs them."""
 
 
-def faster_ones(device: torch.device, precision: Precision) -> list[RuntimeName]:
+def faster_ones(device: DeviceName, precision: Precision) -> list[RuntimeName]:
     """Those that are installed and faster than PyTorch, the fastest first: on a CPU in float32."""
-    if device.type != "cpu" or precision not in ("auto", "float32"):
+    if precision not in ("auto", "float32") or device_kind(device) != "cpu":
         return []
     return [each for each in FASTEST if is_installed(each)]
 
@@ -54,7 +50,7 @@ def runtime_of_exported(name: RuntimeName, path: Path) -> RuntimeName:
 
 def exported_runtime(
     path: Path,
-    info: CheckpointInfo,
+    info: Description,
     options: ExportOptions,
     name: RuntimeName = "auto",
     *,
@@ -73,6 +69,8 @@ def exported_runtime(
         UserError: the library is missing or cannot open the file.
     """
     if own and path.suffix == ".pt2":
+        from segapp.runtimes.program import open_own_program  # PyTorch
+
         return ExportedRuntime(open_own_program(path), spec_of(info, options), "torch.export")
     name = runtime_of_exported(name, path)
     if name == "onnxruntime":
@@ -84,9 +82,9 @@ def exported_runtime(
     )
 
 
-def spec_of(info: CheckpointInfo, options: ExportOptions) -> RuntimeSpec:
+def spec_of(info: Description, options: ExportOptions) -> RuntimeSpec:
     network = info.network
-    assert isinstance(network, DeepLabV3PlusConfig)
+    assert network.output_stride is not None  # of segmentation
     return RuntimeSpec(
         info.classes,
         info.background,

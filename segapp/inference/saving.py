@@ -13,7 +13,6 @@ from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pycocotools import mask as coco_mask
 
 from segapp.base.classes import voc_palette
 from segapp.base.devices import available_cores
@@ -54,7 +53,7 @@ class _Image:
     @property
     def labels(self) -> Array:
         assert self.prediction is not None
-        return self.prediction.labels.cpu().numpy()
+        return self.prediction.mask()
 
 
 def label_files(
@@ -235,6 +234,8 @@ def save_probabilities(
 
 def describe(source: Path | str, labels: Array, classes: tuple[str, ...]) -> dict[str, Any]:
     """The classes present, largest first: pixels, share in [0, 1], box [x, y, width, height], COCO run-length mask."""
+    from pycocotools import mask as coco_mask  # needed for JSON alone
+
     present = []
     pixels = np.bincount(labels.ravel(), minlength=len(classes))
     for index in np.argsort(-pixels, kind="stable").tolist():

@@ -1,14 +1,16 @@
 """Windows over a large image, and the average of their class probabilities, a row of windows at a time."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from segapp.inference.geometry import Size
+from segapp.inference.arrays import Size, best, on_device, to_numpy, zeros
 from segapp.inference.prediction import Outputs, empty_prediction
+
+if TYPE_CHECKING:
+    import torch
 
 
 class WindowStitcher:
@@ -31,16 +33,16 @@ class WindowStitcher:
         lefts: Sequence[int],
         side: int,
         size: Size,
-        device: torch.device,
+        device: "torch.device | None",
         outputs: Outputs,
     ) -> None:
         self.result = empty_prediction(num_classes, size, device, outputs)
         down, across = _counts(tops, side, size[0]), _counts(lefts, side, size[1])
-        self._down, self._across = (torch.from_numpy(each).to(device) for each in (down, across))
+        self._down, self._across = (on_device(each, device) for each in (down, across))
         self._top = 0
-        self._sums = torch.zeros(num_classes, min(side, size[0]), size[1], device=device)
+        self._sums = zeros((num_classes, min(side, size[0]), size[1]), device)
 
-    def add(self, rows: slice, left: int, probabilities: Tensor) -> None:
+    def add(self, rows: slice, left: int, probabilities: Any) -> None:
         """K x rows x W of a window of the present row."""
         self._sums[:, rows, left : left + probabilities.shape[2]] += probabilities
 
@@ -49,13 +51,13 @@ class WindowStitcher:
         number = end - self._top
         sums, rows = self._sums[:, :number], slice(self._top, end)
         result = self.result
-        best, result.labels[rows] = sums.max(0)
+        highest, result.labels[rows] = best(sums)
         counts = self._down[rows, None] * self._across
         if result.confidence is not None:
-            result.confidence[rows] = best / counts
+            result.confidence[rows] = highest / counts
         if result.probabilities is not None:
-            result.probabilities[:, rows] = (sums / counts).cpu().numpy()
-        later = self._sums[:, number:].clone()
+            result.probabilities[:, rows] = to_numpy(sums / counts)
+        later = self._sums[:, number:] + 0  # a copy: the two overlap
         self._sums[:, : later.shape[1]] = later
         self._sums[:, later.shape[1] :] = 0
         self._top = end

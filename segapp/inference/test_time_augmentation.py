@@ -1,9 +1,9 @@
 """Several scales of an image and their mirror images, whose class probabilities are averaged."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from torch import Tensor
+from segapp.inference.arrays import softmax
 
 
 class Variant(NamedTuple):
@@ -33,11 +33,12 @@ class TestTimeAugmentation(NamedTuple):
         return f"{scales} and the mirror image" if self.flip else scales
 
 
-def mean_probabilities(logits: Iterable[Tensor]) -> Tensor:
+def mean_probabilities(logits: Iterable[Any]) -> Any:
     """The mean of the softmax of each variant's logits, 1 x K x H x W; one after the other, so that few are held."""
     variants = iter(logits)
-    total, number = next(variants).softmax(1), 1
+    total, number = softmax(next(variants)), 1
     for each in variants:
-        total += each.softmax(1)
+        total += softmax(each)
         number += 1
-    return total.div_(number)
+    total /= number
+    return total

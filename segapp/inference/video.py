@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from segapp.base.classes import voc_palette
 from segapp.base.drawing import blend, steady_legend
@@ -26,6 +24,7 @@ from segapp.base.logs import progress_bar
 from segapp.base.masks import write_mask
 from segapp.base.video_writing import INDICES, PICTURES, SOUND_OF_MP4, video_writer
 from segapp.base.videos import Frame, VideoSource
+from segapp.inference.arrays import labels_of, moved, on_device
 from segapp.inference.predictor import Predictor
 from segapp.inference.saving import FOLDERS
 from segapp.inference.summary import pixels_of, share_columns, shares
@@ -124,11 +123,10 @@ def label_video(
                     labels = None
                     if isinstance(item, Frame):
                         prediction = predictor.predict([item.image], probabilities=smoother is not None)[0]
-                        tensor = prediction.labels
+                        labels = prediction.mask()
                         if smoother is not None and prediction.probabilities is not None:
-                            seconds = float(item.pts * source.time_base)
-                            tensor = smoother(torch.from_numpy(prediction.probabilities).to(tensor.device), seconds)
-                        labels = tensor.cpu().numpy()
+                            probabilities = on_device(prediction.probabilities, predictor.runtime.device)
+                            labels = smoother(probabilities, float(item.pts * source.time_base))
                         progress.update()
                     writing.append(storing.submit(take, item, labels))
                     while len(writing) > AHEAD:
@@ -186,18 +184,16 @@ class Smoother:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._mean: Tensor | None = None
+        self._mean: Any = None
         self._time = 0.0
 
-    def __call__(self, probabilities: Tensor, time: float) -> Tensor:
-        """The labels of a frame, H x W uint8, from its K x H x W probabilities and its time in seconds."""
-        if self._mean is None:
-            self._mean = probabilities.float()
-        else:
-            past = math.exp((self._time - time) / self._seconds)
-            self._mean.lerp_(probabilities.float(), 1 - past)
+    def __call__(self, probabilities: Any, time: float) -> Array:
+        """The labels of a frame, H x W, from its K x H x W probabilities, a tensor or NumPy's, and its time in
+        seconds."""
+        past = 0.0 if self._mean is None else math.exp((self._time - time) / self._seconds)
+        self._mean = moved(self._mean, probabilities, 1 - past)
         self._time = time
-        return self._mean.argmax(0).to(torch.uint8)
+        return labels_of(self._mean)
 
 
 class _Writers:

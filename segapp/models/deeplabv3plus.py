@@ -12,6 +12,7 @@ from segapp.models.deformable import Version, deform_last_stage
 from segapp.models.encoders import EncoderConfig
 from segapp.models.encoders.interface import Encoder, Feature
 from segapp.models.head import ASPP, Decoder, DensePredictionCell
+from segapp.models.outline import LOW_LEVEL_STRIDE
 
 
 class ASPPConfig(Config):
@@ -64,7 +65,7 @@ class DecoderConfig(Config):
 
     channels: int = Field(gt=0, le=4096)
     low_level_channels: int = Field(gt=0, le=4096)
-    low_level_stride: int = Field(default=4, ge=2, le=16)
+    low_level_stride: int = Field(default=LOW_LEVEL_STRIDE, ge=2, le=16)
     separable: bool
 
 

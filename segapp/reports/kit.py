@@ -24,6 +24,11 @@ _environment = Environment(
 _environment.filters.update(decimal=decimal, percent=percent)
 
 
+def filled(source: str, **context: Any) -> str:
+    """A page of another room, whose template's text may build on those of this folder."""
+    return _environment.from_string(source).render(context)
+
+
 def render(template: str, path: Path, **context: Any) -> None:
     """Writes one template of this folder, filled in and with every value escaped, whole or not at all.
 

@@ -1,11 +1,10 @@
 """Networks that were exported to another library's format, as runtimes: on the CPU, in float32 outside."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from segapp.base.errors import UserError
 from segapp.runtimes.interface import RuntimeSpec
@@ -16,7 +15,7 @@ Compute = Callable[[Array], Array]
 
 
 class ExportedRuntime:
-    """A `Runtime` of what another library computes.
+    """A `Runtime` of what another library computes: in NumPy's arrays, and of PyTorch's tensors in tensors again.
 
     Args:
         compute: by that library.
@@ -27,7 +26,7 @@ class ExportedRuntime:
         UserError: when called, if the logits are not such as the spec says.
     """
 
-    device = torch.device("cpu")
+    device = None
 
     def __init__(self, compute: Compute, spec: RuntimeSpec, library: str) -> None:
         self.spec = spec
@@ -38,10 +37,11 @@ class ExportedRuntime:
     def description(self) -> str:
         return f"output stride {self.spec.output_stride}, {self._library}"
 
-    def __call__(self, images: Tensor) -> Tensor:
-        batches = torch.split(images, 1) if self.spec.input_size else (images,)
+    def __call__(self, images: Any) -> Any:
+        array = np.ascontiguousarray(images)
+        batches = np.split(array, len(array)) if self.spec.input_size else [array]
         try:
-            logits = torch.cat([torch.from_numpy(self._compute(each.contiguous().numpy())) for each in batches])
+            logits = np.concatenate([self._compute(each) for each in batches]).astype(np.float32, copy=False)
         except MemoryError:
             raise
         except Exception as error:  # each library has its own, for files that were changed since they were exported
@@ -57,7 +57,11 @@ class ExportedRuntime:
                 f"the exported network gives logits of {found}, where its description has {expected[1]} classes at "
                 f"{height} x {width}; export it anew"
             )
-        return logits.float()
+        if isinstance(images, np.ndarray):
+            return logits
+        import torch  # which gave the images
+
+        return torch.from_numpy(logits)
 
 
 def first_line(error: Exception) -> str:

@@ -1,12 +1,12 @@
 """What turns a batch of images into logits, whichever library computes; the predictor knows no more of it."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-from torch import Tensor
+from segapp.base.normalization import Normalization
 
-from segapp.models.encoders.interface import Normalization
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,19 @@ class RuntimeSpec:
 class Runtime(Protocol):
     """Called with normalised images on its device, N x 3 x H x W, it gives logits there, N x K x h x w; in float32.
 
-    N is any number; images may be channels_last in memory. See docs/adding-a-runtime.md.
+    N is any number; images may be channels_last in memory. Both are PyTorch's tensors, or NumPy's arrays for one that
+    needs no PyTorch, whose device is None. See docs/adding-a-runtime.md.
     """
 
     @property
     def spec(self) -> RuntimeSpec: ...
 
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> "torch.device | None": ...
 
     @property
     def description(self) -> str:
         """What a figure depends on, in the protocol's words: two that compute otherwise have different ones."""
         ...
 
-    def __call__(self, images: Tensor) -> Tensor: ...
+    def __call__(self, images: Any) -> Any: ...

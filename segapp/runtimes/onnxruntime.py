@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-import torch
-
+from segapp.base.devices import compute_threads
 from segapp.base.errors import UserError
 from segapp.base.extras import require
 from segapp.runtimes.exported import Array, Compute, first_line
@@ -19,7 +18,7 @@ def open_onnx(path: Path) -> Compute:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = compute_threads()
     options.log_severity_level = 4  # errors are raised
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-import torch
-
+from segapp.base.devices import compute_threads
 from segapp.base.errors import UserError
 from segapp.base.extras import require
 from segapp.runtimes.exported import Array, Compute, first_line
@@ -27,7 +26,7 @@ def open_ir(path: Path, cache: Path | None, *, bfloat16: bool = False) -> Comput
         raise UserError("precision=bfloat16: this CPU has none; take float32, or precision=auto")
     properties: dict[str, str | int] = {
         "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_NUM_THREADS": compute_threads(),
         "PERFORMANCE_HINT": "LATENCY",
     }
     if cache is not None:

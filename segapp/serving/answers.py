@@ -84,3 +84,12 @@ def everything(name: str, found: Labelled, spec: RuntimeSpec) -> dict[str, Any]:
         "confidence": base64.b64encode(encode_image(certain, ".png")).decode(),
         "coco": coco,
     }
+
+
+def as_read(image: Array) -> dict[str, str]:
+    """The image as the network was shown it, for a page whose browser cannot read it, or turns it otherwise.
+
+    Args:
+        image: H x W x 3 RGB.
+    """
+    return {"picture": base64.b64encode(encode_image(image, overlay_suffix(image))).decode()}

@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.resources import files
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request, Response
@@ -22,16 +21,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from segapp import __version__
 from segapp.inference.classify import TOP
 from segapp.inference.prediction import Outputs
-from segapp.serving.answers import OUTPUTS, Format, answer, everything, format_of
+from segapp.serving.answers import OUTPUTS, Format, answer, as_read, everything, format_of
 from segapp.serving.metrics import Metrics
 from segapp.serving.networks import ClassNetwork, Segmenter, described
+from segapp.serving.page import SAMPLES, html
+from segapp.serving.page import sample as sample_of
 from segapp.serving.refusals import Refusal
 from segapp.serving.service import BYTES_A_PIXEL, Job, Service
 
 log = logging.getLogger(__name__)
 
-PAGE = files("segapp.serving") / "page"
-PICTURES = {".jpg": "image/jpeg", ".png": "image/png"}
+AS_READ = "For pages: the image as it was read, turned as its EXIF block says, in base64, too."
 
 
 class Problem(BaseModel):
@@ -53,6 +53,7 @@ class SegmentQuery(BaseModel):
         pattern=r"^\d{1,3}(\.\d{1,6})?(,\d{1,3}(\.\d{1,6})?){0,15}$",
     )
     flip: bool | None = Field(None, description="The mirror image of each scale, too.")
+    picture: bool = Field(False, description=f"With format=all. {AS_READ}")
 
 
 class ClassifyQuery(BaseModel):
@@ -61,6 +62,7 @@ class ClassifyQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     top: int = Field(TOP, gt=0, le=100_000, description="So many of the most probable classes.")
+    picture: bool = Field(False, description=AS_READ)
 
 
 IMAGE = {
@@ -119,6 +121,7 @@ def make_app(service: Service) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
+    whole = html()
     guard = [] if config.token is None else [Depends(_needs(config.token))]
 
     @app.post("/v1/segment", dependencies=guard, openapi_extra=IMAGE, responses=SEGMENTED | ERRORS)
@@ -137,7 +140,7 @@ def make_app(service: Service) -> FastAPI:
                 upload.content,
                 key=lambda size: network.key(predictor, size, outputs),
                 finish=lambda image, found: (
-                    everything(upload.name, found, network.spec)
+                    everything(upload.name, found, network.spec) | (as_read(image) if query.picture else {})
                     if form == "all"
                     else answer(form, image, upload.name, found, network.spec)
                 ),
@@ -160,7 +163,8 @@ def make_app(service: Service) -> FastAPI:
         def finish(image: Any, found: Any) -> dict[str, Any]:
             best = [(index, float(found[index])) for index in (-found).argsort(kind="stable")[: query.top].tolist()]
             classes = [{"index": i, "name": network.classes[i], "probability": p} for i, p in best]
-            return {"width": image.shape[1], "height": image.shape[0], "classes": classes}
+            answered = {"width": image.shape[1], "height": image.shape[0], "classes": classes}
+            return answered | (as_read(image) if query.picture else {})
 
         async with service.receiver.reading(request) as upload:
             job = Job(upload.content, key=lambda size: network.predictor, finish=finish)
@@ -191,11 +195,13 @@ def make_app(service: Service) -> FastAPI:
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
-        return _file("index.html", "text/html; charset=utf-8")
+        return Response(whole, media_type="text/html")
 
     @app.get("/samples/{name}", include_in_schema=False)
     async def sample(name: str) -> Response:
-        return _file(name, PICTURES.get(name[-4:], ""))
+        if name not in SAMPLES:
+            raise Refusal(404, "there is no such sample")
+        return Response(sample_of(name), media_type="image/jpeg")
 
     _answer_errors(app)
     paths = {getattr(route, "path", "") for route in app.routes}
@@ -236,14 +242,6 @@ def _needs(token: str) -> Any:
             )
 
     return check
-
-
-def _file(name: str, media_type: str) -> Response:
-    """One of the page's files; a name of anything else is none."""
-    known = {each.name: each for each in PAGE.iterdir() if each.is_file()} if PAGE.is_dir() else {}
-    if name not in known or not media_type:
-        raise Refusal(404, "there is no such file")
-    return Response(known[name].read_bytes(), media_type=media_type)
 
 
 def _answer_errors(app: FastAPI) -> None:

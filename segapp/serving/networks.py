@@ -16,15 +16,16 @@ from segapp.base.compose import compose_config
 from segapp.base.devices import compute_dtype
 from segapp.base.errors import UserError
 from segapp.base.images import Array, Decoding
+from segapp.inference.arrays import Size, to_numpy
 from segapp.inference.classify import ClassPredictor
-from segapp.inference.geometry import Size
 from segapp.inference.options import InferenceConfig
 from segapp.inference.prediction import Outputs
 from segapp.inference.predictor import Predictor
 from segapp.models.classifier import ClassifierConfig
 from segapp.serving.config import Limits, ServeConfig
 from segapp.serving.refusals import Refusal
-from segapp.weights.checkpoint import CheckpointInfo, read_info
+from segapp.weights.checkpoint import read_info
+from segapp.weights.description import Description
 from segapp.weights.exported.description import is_exported
 
 
@@ -47,7 +48,7 @@ class Segmenter:
     task = "segmentation"
 
     def __init__(
-        self, predictor: Predictor, info: CheckpointInfo, ways: dict[str, InferenceConfig], limits: Limits
+        self, predictor: Predictor, info: Description, ways: dict[str, InferenceConfig], limits: Limits
     ) -> None:
         self.info = info
         self.usual = predictor
@@ -109,9 +110,9 @@ class Segmenter:
         predictions = predictor.predict(images, **outputs._asdict())
         return [
             Labelled(
-                each.labels.cpu().numpy(),
+                each.mask(),
                 each.probabilities,
-                None if each.confidence is None else each.confidence.cpu().numpy(),
+                None if each.confidence is None else to_numpy(each.confidence),
             )
             for each in predictions
         ]
@@ -139,7 +140,7 @@ class ClassNetwork:
     task = "classification"
     background = None
 
-    def __init__(self, predictor: ClassPredictor, info: CheckpointInfo, limits: Limits) -> None:
+    def __init__(self, predictor: ClassPredictor, info: Description, limits: Limits) -> None:
         self.info = info
         self.predictor = predictor
         self.limits = limits.model_copy(update={"inference": (), "scales": (), "flip": False})

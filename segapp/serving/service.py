@@ -15,7 +15,7 @@ import torch
 from segapp.base.devices import available_cores
 from segapp.base.errors import UserError
 from segapp.base.images import Array, TooLargeError, open_picture, read_image
-from segapp.inference.geometry import Size
+from segapp.inference.arrays import Size
 from segapp.serving.batching import Batcher, Budget
 from segapp.serving.config import ServeConfig
 from segapp.serving.metrics import Metrics

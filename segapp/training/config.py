@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 from segapp.base.config import Config, UserPath
 from segapp.base.devices import DeviceName, Precision
 from segapp.base.images import Decoding, JpegDecoder, WhiteLevel
-from segapp.data import AnyDataConfig, DataConfig
+from segapp.data.config import AnyDataConfig, DataConfig
 from segapp.data.formats.image_folder import ImageFolderConfig
 from segapp.data.loading.loader import Workers
 from segapp.data.loading.transforms import TransformConfig

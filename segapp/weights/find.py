@@ -1,8 +1,12 @@
-"""From what a user names to a file of our own."""
+"""From what a user names to a file of our own.
+
+What is there is found without PyTorch, whose import takes seconds; it is imported to convert.
+"""
 
 import logging
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segapp.base.cache import cache_folder
 from segapp.base.config import as_typed
@@ -11,16 +15,15 @@ from segapp.base.errors import UserError
 from segapp.base.files import file_lock, scratch_folder
 from segapp.base.paths import runs_folder
 from segapp.base.remote import is_address, remote_file
-from segapp.models.encoders import EncoderConfig
-from segapp.models.encoders.timm import TimmConfig
-from segapp.runs.layout import BEST
-from segapp.weights.checkpoint import read_info
+from segapp.runs.layout import BEST, run_weights
+from segapp.weights.description import outline_of
 from segapp.weights.exported.description import is_exported
-from segapp.weights.sources import keras
-from segapp.weights.sources.common import WeightsMetadata
-from segapp.weights.sources.convert import ARCHIVES, convert, own_file, write_converted
-from segapp.weights.sources.timm import is_torch_file
+from segapp.weights.sources.kinds import ARCHIVES, KERAS, is_torch_file
 from segapp.weights.zoo import ZOO, ZooEntry
+
+if TYPE_CHECKING:
+    from segapp.models.encoders import EncoderConfig
+    from segapp.weights.sources.common import WeightsMetadata
 
 log = logging.getLogger(__name__)
 
@@ -67,12 +70,12 @@ def _embedded_instead(reason: str) -> str:
     log.warning(
         "%s %s: the small network that comes with segapp predicts, of mIoU %.1f on 203 images of VOC 2012 val; "
         "tools/import_weights.py %s gets the better one, of 82.2 on all of val",
-        *(PUBLISHED, reason, 100 * read_info(EMBEDDED_FILE).scores["miou"], PUBLISHED),
+        *(PUBLISHED, reason, 100 * outline_of(EMBEDDED_FILE).scores["miou"], PUBLISHED),
     )
     return EMBEDDED
 
 
-def find_encoder(weights: str, encoder: EncoderConfig, *, offline: bool = False) -> Path:
+def find_encoder(weights: str, encoder: "EncoderConfig", *, offline: bool = False) -> Path:
     """The file that `weights` names, as `find_checkpoint` does; an encoder's, or a network's with it.
 
     Args:
@@ -84,7 +87,7 @@ def find_encoder(weights: str, encoder: EncoderConfig, *, offline: bool = False)
     if weights == AUTO:
         of_it = [name for name, entry in ZOO.items() if entry.kind == "encoder" and _is_of(entry, encoder)]
         if not of_it:
-            which = encoder.model if isinstance(encoder, TimmConfig) else encoder.name
+            which = encoder.model if encoder.name == "timm" else encoder.name
             raise UserError(f"encoder_weights=auto: none are published for {which}; null starts from scratch")
         tagged = getattr(encoder, "model", None)
         weights = tagged if tagged in of_it else of_it[0]
@@ -96,15 +99,15 @@ def find_encoder(weights: str, encoder: EncoderConfig, *, offline: bool = False)
     return find_weights(weights, offline=offline)
 
 
-def _is_of(entry: ZooEntry, encoder: EncoderConfig) -> bool:
+def _is_of(entry: ZooEntry, encoder: "EncoderConfig") -> bool:
     """Whether weights are of this family, and of timm's networks of this architecture."""
-    if isinstance(encoder, TimmConfig):
+    if encoder.name == "timm":
         return entry.timm is not None and entry.timm.partition(".")[0] == encoder.model.partition(".")[0]
     return entry.encoder == encoder.name
 
 
-def _is_as_published(encoder: EncoderConfig) -> bool:
-    return isinstance(encoder, TimmConfig) or encoder.is_as_published
+def _is_as_published(encoder: "EncoderConfig") -> bool:
+    return encoder.name == "timm" or encoder.is_as_published
 
 
 def find_weights(name: str, *, offline: bool = False) -> Path:
@@ -123,11 +126,11 @@ def find_weights(name: str, *, offline: bool = False) -> Path:
         return published(name, offline=offline)
     path = remote_file(name, inside=BEST, offline=offline) if is_address(name) else as_typed(name)
     if path.is_dir():
-        inside = own_file(path)
+        inside = run_weights(path)
         if inside is None:
             raise UserError(f"{path}: no {BEST} in this folder, and no checkpoint of a run")
         return inside
-    if path.suffix in keras.SUFFIXES and path.is_file():
+    if path.suffix in KERAS and path.is_file():
         raise UserError(f"{path} is Keras's: tools/import_weights.py {path} output=NAME.safetensors converts it")
     if not is_exported(path) and is_torch_file(path):
         raise UserError(
@@ -156,14 +159,18 @@ def published(name: str, *, offline: bool = False) -> Path:
     get = partial(fetch, entry.url, downloads, megabytes=entry.megabytes, offline=offline, otherwise=instead(entry))
     if _is_sound(path):
         return path
-    if entry.url.endswith(keras.SUFFIXES):
-        keras.check_h5py(name)  # told before a long download
+    if entry.url.endswith(KERAS):
+        from segapp.weights.sources.keras import check_h5py
+
+        check_h5py(name)  # told before a long download
     if offline and not put_by_hand(name).exists():
         get()  # says so; a cache that is read-only is not what is wrong
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(path.with_suffix(".lock"), f"preparing {name}"):
             if not _is_sound(path):
+                from segapp.weights.sources.convert import convert, write_converted
+
                 fetched = get()
                 log.info("converting %s", fetched.path)
                 with scratch_folder(path.with_suffix(".unpacking")) as scratch:
@@ -197,14 +204,16 @@ def _is_sound(path: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        read_info(path)
+        outline_of(path)
     except UserError as error:
         log.warning("%s; it is made anew", error)
         return False
     return True
 
 
-def metadata_of(entry: ZooEntry) -> WeightsMetadata:
+def metadata_of(entry: ZooEntry) -> "WeightsMetadata":
+    from segapp.weights.sources.common import WeightsMetadata
+
     return WeightsMetadata(
         address=entry.url,
         licence=entry.licence,

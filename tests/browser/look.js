@@ -1,10 +1,11 @@
-// What the tests of looks ask of a page. Texts are the text nodes that are rendered, each with the boxes of its lines.
+// What the tests of looks ask of a page. Texts are the text nodes that are rendered, each with the boxes of its lines;
+// those that are for screen readers alone (.unseen) are none.
 ({
   texts() {
     const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
     for (let node; (node = walker.nextNode()); ) {
       const parent = node.parentElement;
-      if (!node.data.trim() || !parent.checkVisibility({ visibilityProperty: true })) continue;
+      if (!node.data.trim() || !parent.checkVisibility({ visibilityProperty: true }) || parent.closest(".unseen")) continue;
       const range = document.createRange();
       range.selectNodeContents(node);
       const boxes = [...range.getClientRects()].filter(box => box.width > 0 && box.height > 0);

@@ -409,7 +409,7 @@ def test_jpegs_are_decoded_as_the_checkpoint_was_trained(tmp_path: Path) -> None
     kept: list[np.ndarray] = []
     as_usual = preprocess_module.padded
 
-    def keep(images: list[np.ndarray], *more: Any) -> Tensor:
+    def keep(images: list[np.ndarray], *more: Any) -> Any:
         kept.extend(images)
         return as_usual(images, *more)
 

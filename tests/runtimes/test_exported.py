@@ -2,7 +2,10 @@
 
 import json
 import logging
+import os
 import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +19,10 @@ import torch
 import segapp
 from segapp.base import extras
 from segapp.base.errors import UserError
+from segapp.base.images import write_image
 from segapp.inference import exporting
 from segapp.inference.agreement import agreement, noise, shown
+from segapp.inference.conversions import kept_at
 from segapp.inference.exporting import export
 from segapp.inference.open import open_runtime
 from segapp.models.deeplabv3plus import DeepLabV3Plus
@@ -29,6 +34,7 @@ from segapp.weights.exported.description import ExportOptions, digest, read_expo
 from segapp.weights.exported.int8 import quantized_onnx
 from segapp.weights.exported.write import ExportError
 from tests.networks import randomise, small
+from tests.videos import make_clip
 
 CLASSES = ("background", "a", "b", "c")
 FLOAT32, FLOAT16, INT8 = (ExportOptions.model_validate({"precision": each}) for each in ("float32", "float16", "int8"))
@@ -63,6 +69,12 @@ def opened(path: Path, **options: Any) -> Runtime:
     return open_runtime(path, **(usual | options))[0]
 
 
+MODES: dict[str, dict[str, Any]] = {
+    "canvas": {},
+    "whole": {"canvas": None},
+    "windows": {"window": 33, "overlap": 0.5},
+    "variants": {"canvas": 49, "scales": (0.5, 1.25), "flip": True},
+}
 CHOICES = [("net.onnx", "auto"), ("net.onnx", "openvino"), ("net.xml", "auto"), ("net.pt2", "torch")]
 
 
@@ -80,15 +92,60 @@ def test_logits_are_pytorchs_whatever_the_size_number_and_memory_format(folder: 
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize(
-    "mode", [{}, {"canvas": None}, {"window": 33, "overlap": 0.5}, {"canvas": 49, "scales": (0.5, 1.25), "flip": True}]
-)
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 def test_every_mode_of_inference_gives_pytorchs_probabilities(folder: Path, name: str, mode: dict[str, Any]) -> None:
     image = np.random.default_rng(1).integers(0, 256, (50, 61, 3), np.uint8)
     expected = segapp.load(folder / "net.safetensors", device="cpu", **mode)
     found = segapp.load(folder / name, device="cpu", **mode)
     assert np.abs(found.probabilities(image).astype(float) - expected.probabilities(image)).max() < 2e-3, "float16's"
     assert np.mean(found(image) != expected(image)) < 0.01
+
+
+WITHOUT_PYTORCH = f"""
+import sys
+from pathlib import Path
+import numpy as np
+import segapp
+from segapp.base.images import read_image
+from segapp.cli import main
+
+network, checkpoint = sys.argv[1:]
+for at, words in enumerate((
+    [network, "image.png", "clip.mkv", "smoothing=0.1", "save=[mask,overlay]"],
+    [network, "image.png", "save=[mask,overlay,probabilities,json]", "inference=resize", "inference.size=65"],
+    [checkpoint, "image.png"],
+)):
+    assert main(["predict", *words[1:], f"checkpoint={{words[0]}}", f"output={{at}}"]) == 0, at
+image = read_image(Path("image.png"))
+labels = {{name: segapp.load(network, **mode)(image) for name, mode in {MODES}.items()}}
+np.savez("labels.npz", **labels)
+assert "torch" not in sys.modules
+"""
+
+
+def test_what_is_exported_or_converted_predicts_without_pytorch(folder: Path, tmp_path: Path) -> None:
+    """In a process to which PyTorch is not to be had: it fails wherever somebody has added an import of it."""
+    image = np.random.default_rng(1).integers(0, 256, (50, 61, 3), np.uint8)
+    write_image(tmp_path / "image.png", image)
+    make_clip(tmp_path / "clip.mkv", codec="ffv1")
+    kept = kept_at(digest(folder / "net.safetensors"), "onnxruntime", None)
+    kept.parent.mkdir(parents=True)
+    shutil.copy(folder / "net.onnx", kept)
+    (tmp_path / "forbidden" / "torch").mkdir(parents=True)
+    (tmp_path / "forbidden" / "torch" / "__init__.py").write_text("raise RuntimeError('PyTorch was imported')")
+    where = [str(tmp_path / "forbidden"), str(Path(segapp.__file__).parent.parent)]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_PYTORCH, folder / "net.onnx", folder / "net.safetensors"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(where)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "labels.npz") as labels:
+        for name, mode in MODES.items():
+            expected = segapp.load(folder / "net.safetensors", device="cpu", runtime="torch", **mode)(image)
+            assert np.mean(labels[name] != expected) < 0.01
 
 
 def test_the_protocol_names_the_runtime(folder: Path) -> None:

@@ -78,10 +78,10 @@ def client(open_service: Open) -> Iterator[TestClient]:
 
 
 @contextmanager
-def live(service: Service) -> Iterator[str]:
-    """A server in a thread, at a port of its own; gives its address."""
+def live(service: Service, port: int = 0) -> Iterator[str]:
+    """A server in a thread, at a port of its own if none is named; gives its address."""
     server = make_server(service)
-    with listening("127.0.0.1", 0) as listener:
+    with listening("127.0.0.1", port) as listener:
         address = address_of(listener)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()

@@ -1,27 +1,14 @@
 """What every encoder is: the head, the trainer and the weights know no more of it; docs/adding-an-encoder.md."""
 
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
-from pydantic import Field
+from pydantic import ConfigDict
 from torch import nn
 
-from segapp.base.config import Config
-
-Positive = Annotated[float, Field(gt=0)]
-
-
-class Normalization(Config):
-    """Per channel of R, G, B, of values in [0, 1]: (x - mean) / std is what the network is given."""
-
-    mean: tuple[float, float, float]
-    std: tuple[Positive, Positive, Positive]
-
-
-INCEPTION = Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-"""To [-1, 1] (research/slim/preprocessing/inception_preprocessing.py)."""
-
-IMAGENET = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-"""By the mean and the standard deviation of ImageNet's pixels, as torchvision's and timm's networks want it."""
+from segapp.base.normalization import IMAGENET as IMAGENET
+from segapp.base.normalization import INCEPTION as INCEPTION
+from segapp.base.normalization import Normalization as Normalization
+from segapp.models.outline import EncoderOutline
 
 
 class Feature(NamedTuple):
@@ -35,14 +22,14 @@ AT_BORDERS = ("padding", "counts_padding")
 """Keys of encoders that change values at an image's borders alone."""
 
 
-class EncoderOptions(Config):
+class EncoderOptions(EncoderOutline):
     """The config of every encoder: all that rebuilds it but its weights and its output stride.
 
     Keys beside `name` are of its architecture. Their defaults are what published weights have, and what a file of
     weights means that does not say.
     """
 
-    name: str
+    model_config = ConfigDict(extra="forbid")
 
     def build(self, output_stride: int) -> "Encoder":
         """Freshly initialised."""
@@ -53,11 +40,6 @@ class EncoderOptions(Config):
         """Whether published weights are for it: what is done at an image's borders leaves them as they are."""
         fields = type(self).model_fields
         return all(value == fields[key].default for key, value in self if key not in ("name", *AT_BORDERS))
-
-    def describe(self) -> str:
-        """As in "xception41 of width 0.25"."""
-        keys = ((key, f"{value:g}" if isinstance(value, float) else value) for key, value in self if key != "name")
-        return " ".join([self.name, *(f"of {key} {value}" for key, value in keys)])
 
 
 class Encoder(nn.Module):

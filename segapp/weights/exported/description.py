@@ -3,15 +3,18 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, ValidationError
 
 from segapp.base.config import Config
 from segapp.base.errors import UserError
 from segapp.base.files import sha256
-from segapp.weights.checkpoint import CheckpointInfo, info_of
+from segapp.weights.description import D, Description, described
 from segapp.weights.exported.metadata import read_metadata
+
+if TYPE_CHECKING:
+    from segapp.weights.checkpoint import CheckpointInfo
 
 Format = Literal["onnx", "openvino", "torch"]
 ExportPrecision = Literal["float32", "float16", "int8"]
@@ -38,13 +41,30 @@ def is_exported(path: Path) -> bool:
     return path.suffix in SUFFIXES.values()
 
 
-def read_exported(path: Path) -> tuple[CheckpointInfo, ExportOptions]:
-    """Raises:
-    UserError: no such file, a damaged one, or one that segapp has not exported.
+def read_exported(path: Path) -> "tuple[CheckpointInfo, ExportOptions]":
+    """With all that rebuilds the network.
+
+    Raises:
+        UserError: as `read_outline`.
     """
+    from segapp.weights.checkpoint import CheckpointInfo  # which imports PyTorch
+
+    return _read(path, CheckpointInfo)
+
+
+def read_outline(path: Path) -> tuple[Description, ExportOptions]:
+    """What is to be known to run it.
+
+    Raises:
+        UserError: no such file, a damaged one, or one that segapp has not exported.
+    """
+    return _read(path, Description)
+
+
+def _read(path: Path, kind: type[D]) -> tuple[D, ExportOptions]:
     metadata = read_metadata(path)
     try:
-        info = info_of(metadata, path)
+        info = described(metadata, path, kind)
         options = ExportOptions.model_validate_json(metadata[EXPORT])
     except (KeyError, ValidationError):
         raise UserError(f"{path}: its description is damaged, or of another version of segapp") from None

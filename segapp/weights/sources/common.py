@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segapp.base.classes import ADE20K_CLASSES, CITYSCAPES_CLASSES, VOC_CLASSES, unnamed
 from segapp.base.errors import UserError
-from segapp.weights.checkpoint import Source
+from segapp.weights.description import Source
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from segapp.runs.layout import run_weights
 from segapp.weights.checkpoint import CheckpointInfo, encoder_name, read_info, read_weights, shapes_of, write_weights
 from segapp.weights.sources import keras, tensorflow, tflite, timm, timm_encoder
 from segapp.weights.sources.common import Weights, WeightsMetadata, sha256_of
+from segapp.weights.sources.kinds import ARCHIVES, KERAS, is_torch_file
 from segapp.weights.sources.timm_names import timm_name
 
 MAX_BYTES = 4 << 30
 """Of what an archive may unfold to; the largest published checkpoint has 0.5 GB."""
-ARCHIVES = (".tar.gz", ".tgz", ".tar")
 TFLITE = ".tflite"
 
 
@@ -42,13 +42,13 @@ def convert(
     source, step = tensorflow.at_step(source)
     if source.is_dir():
         return tensorflow.read(tensorflow.only_prefix(source, source, step), metadata, sha256)
-    if source.suffix in keras.SUFFIXES:
+    if source.suffix in KERAS:
         if not source.is_file():
             raise UserError(f"{source}: no such file")
         return keras.read(source, metadata, sha256)
     if source.suffix == TFLITE:
         return tflite.read(source, metadata, sha256)
-    if source.suffix in timm.SUFFIXES or timm.is_torch_file(source):
+    if source.suffix in timm.SUFFIXES or is_torch_file(source):
         if not source.is_file():
             raise UserError(f"{source}: no such file")
         return timm.read(source, metadata, sha256)
@@ -64,7 +64,7 @@ def convert(
         return tensorflow.read(named, metadata, sha256)
     if not source.is_file():
         raise UserError(f"{source}: no such file, folder or checkpoint prefix")
-    kinds = ", ".join((*ARCHIVES, TFLITE, *timm.SUFFIXES, *keras.SUFFIXES))
+    kinds = ", ".join((*ARCHIVES, TFLITE, *timm.SUFFIXES, *KERAS))
     raise UserError(f"{source}: of no known kind; a {kinds}, a folder or a checkpoint prefix is expected")
 
 

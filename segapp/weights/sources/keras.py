@@ -30,7 +30,6 @@ from segapp.weights.sources.common import (
     imagenet_classes,
 )
 
-SUFFIXES = (".h5", ".hdf5", ".keras")
 WEIGHTS = "model.weights.h5"
 """In a .keras file, beside config.json."""
 MAX_BYTES = 4 << 30

@@ -30,6 +30,7 @@ from segapp.weights.sources.common import (
     counts,
     imagenet_classes,
 )
+from segapp.weights.sources.kinds import is_torch_file
 from segapp.weights.sources.timm_names import timm_name
 
 log = logging.getLogger(__name__)
@@ -58,15 +59,6 @@ LEFT_OUT = {
 """Second classifiers, of use in training alone, and AlexNet's of three layers, which is another one than ours."""
 GLUON = ("inception_v3.gluon", "gluon_inception_v3")
 """In the names, now and before, of those weights of Inception-v3 that want other images than the rest."""
-
-
-def is_torch_file(path: Path) -> bool:
-    """Whether torch.save has written it, by its content: people call such files .pth.tar, too."""
-    try:
-        with path.open("rb") as file:
-            return file.read(4)[:4] in (b"PK\x03\x04", b"\x80\x02\x8a\x0a")  # the latter before 2020
-    except OSError:
-        return False
 
 
 def read(path: Path, metadata: WeightsMetadata, sha256: str | None = None) -> tuple[CheckpointInfo, Weights]:
