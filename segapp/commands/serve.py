@@ -4,7 +4,7 @@ python tools/serve.py                                  the published VOC weights
 python tools/serve.py checkpoint=embedded              the small network that comes with the program
 python tools/serve.py checkpoint=runs/train/RUN port=8080
 python tools/serve.py checkpoint=net.onnx workers=2    an exported file, by two processes
-python tools/serve.py checkpoint=runs/train/CLASSIFIER the most probable classes of an image
+python tools/serve.py checkpoint=runs/train/CLASSIFIER    the most probable classes of an image
 SEGAPP_TOKEN=... python tools/serve.py host=0.0.0.0    from other machines, for those who know the token
 """
 
