@@ -1,4 +1,4 @@
-"""Commands of the pages that people read, of --help and of conf/: they name tools, keys, choices and values that are.
+"""Commands of the pages that people read, and of --help: they name tools, keys, choices and values that are.
 
 Each is read by its own tool, up to where it would begin.
 """
@@ -44,7 +44,7 @@ def of_page(page: Path) -> Iterator[Command]:
     """In blocks without a language or of a shell, and in code amid text, where a tool's name alone is no command."""
     text = page.read_text(encoding="utf-8")
     for block in re.findall(r"^```(?:bash)?\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
-        yield from commands(re.sub(r"\\\n\s*", " ", block))
+        yield from commands(re.sub(r"\s*\\\n\s*", " ", block))
     paragraphs = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     for code in re.findall(r"`([^`]+)`", paragraphs):
         yield from (each for each in commands(" ".join(code.split())) if len(each) > 1)
@@ -54,9 +54,6 @@ def every() -> list[Command]:
     found = {each for page in PAGES for each in of_page(page)}
     for tool in TOOLS:
         found |= set(commands(importlib.import_module(f"segapp.commands.{tool}").__doc__ or ""))
-    for path in CONF.rglob("*.yaml"):
-        first = next(line for line in path.read_text(encoding="utf-8").splitlines() if "@package" not in line)
-        found |= {each for each in commands(first) if len(each) > 2}  # a choice alone is there, since its file is
     return sorted(found)
 
 

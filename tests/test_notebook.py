@@ -35,4 +35,7 @@ def test_it_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert exported.protocol.endswith("float32 by ONNX Runtime")
     assert np.mean(exported(photo) == tuned(photo)) > 0.99
     assert np.array_equal(names["mask"], exported(photo))
-    assert json.loads((tmp_path / "scores" / "metrics.json").read_text())["images"] == 8
+    scores = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    assert scores["images"] == 8
+    assert scores["per_class_iou"]["drawn"] > 0.4, "it has learned what is drawn"
+    assert 1 in names["mask"]
