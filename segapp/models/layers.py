@@ -6,7 +6,6 @@ from collections.abc import Iterable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import handle_torch_function, has_torch_function_unary
 
 log = logging.getLogger(__name__)
 
@@ -47,42 +46,37 @@ class Conv2d(nn.Conv2d):
 
 
 class DepthwiseConv2d(Conv2d):
-    """3x3, one filter a channel. `dilation`: one for both axes, or the rows' and the columns'."""
+    """3x3, one filter a channel. `dilation`: one for both axes, or the rows' and the columns'.
+
+    Attributes:
+        in_parts: in evaluation on a CPU, whether one of high rates goes by CACHED_CHANNELS at a time; several times faster.
+    """
+
+    in_parts = False
 
     def __init__(self, channels: int, stride: int = 1, dilation: int | tuple[int, int] = 1) -> None:
         super().__init__(channels, channels, 3, stride, dilation, groups=channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Not in training: the backward pass only gets slower.
+        # oneDNN leaves its fast path when a depthwise conv pads much: padded first it is several times faster, and the
+        # same but for rounding. Not its backward pass, which only gets slower.
         if max(self.dilation) < 12 or x.device.type != "cpu" or self.training:
             return super().forward(x)
-        return atrous_depthwise(x, self.weight, self.bias, self.stride, self.dilation)
+        if not self.in_parts or torch.compiler.is_compiling():
+            return self._padded_first(x, self.weight, self.bias)
+        # Taps as far away as the image is long see zeros alone.
+        rows, columns = (
+            slice(1, 2) if rate >= side else slice(3) for rate, side in zip(self.dilation, x.shape[2:], strict=True)
+        )
+        weights = torch.split(self.weight[:, :, rows, columns], CACHED_CHANNELS)
+        biases = [None] * len(weights) if self.bias is None else torch.split(self.bias, CACHED_CHANNELS)
+        parts = zip(torch.split(x, CACHED_CHANNELS, 1), weights, biases, strict=True)
+        return torch.cat([self._padded_first(*part) for part in parts], 1)
 
-
-def atrous_depthwise(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...], rates: tuple[int, ...]
-) -> Tensor:
-    """A 3 x 3 depthwise conv of high rates on a CPU; `F.conv2d` gives the same but for rounding, ten times slower.
-
-    oneDNN leaves its fast path where a conv pads much, so it is padded first, and by so many channels at a time that
-    what is padded stays in the cache. Taps as far away as the image is long see zeros alone.
-    """
-    if has_torch_function_unary(x):  # whoever watches a network sees one conv
-        return handle_torch_function(atrous_depthwise, (x,), x, weight, bias, stride, rates)
-    if torch.compiler.is_compiling():  # exporters, too: one layer stays one
-        return _padded_first(x, weight, bias, stride, rates)
-    rows, columns = (slice(1, 2) if rate >= side else slice(3) for rate, side in zip(rates, x.shape[2:], strict=True))
-    weights = torch.split(weight[:, :, rows, columns], CACHED_CHANNELS)
-    biases = [None] * len(weights) if bias is None else torch.split(bias, CACHED_CHANNELS)
-    parts = zip(torch.split(x, CACHED_CHANNELS, 1), weights, biases, strict=True)
-    return torch.cat([_padded_first(*part, stride, rates) for part in parts], 1)
-
-
-def _padded_first(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...], rates: tuple[int, ...]
-) -> Tensor:
-    down, across = (rate * (taps // 2) for rate, taps in zip(rates, weight.shape[2:], strict=True))
-    return F.conv2d(F.pad(x, (across, across, down, down)), weight, bias, stride, 0, rates, weight.shape[0])
+    def _padded_first(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        down, across = (rate * (taps // 2) for rate, taps in zip(self.dilation, weight.shape[2:], strict=True))
+        padded = F.pad(x, (across, across, down, down))
+        return F.conv2d(padded, weight, bias, self.stride, 0, self.dilation, weight.shape[0])
 
 
 def is_depthwise(module: nn.Module) -> bool:

@@ -13,6 +13,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_iter
 from torch.utils.checkpoint import checkpoint
 
+from segapp.models.layers import DepthwiseConv2d
+
 SMALL = 65
 """The side in pixels of an image on which a network is tried out; 2 * 32 + 1."""
 
@@ -59,6 +61,16 @@ def fold_bn(network: nn.Module) -> None:
             setattr(modules[parent], last, nn.Sequential(*norm.children()))  # timm's hold an activation
 
 
+def compute_in_parts(network: nn.Module) -> None:
+    """Has depthwise convolutions of high rates computed by so many channels at a time that they stay in a CPU's cache.
+
+    The same but for rounding; to those who count operators, several for one.
+    """
+    for module in network.modules():
+        if isinstance(module, DepthwiseConv2d):
+            module.in_parts = True
+
+
 @torch.no_grad()
 def _fold(conv: nn.Conv2d, norm: _BatchNorm) -> None:
     assert norm.running_mean is not None
@@ -98,7 +110,7 @@ class _ConvsBeforeBN(TorchFunctionMode):
                 norms = {self._owners.get(id(other)) for other in tree_iter((args[1:], kwargs))} - {None}
                 is_norm = name == "batch_norm" and each is args[0] and len(norms) == 1
                 self._takers[conv].append(norms.pop() if is_norm else None)
-        if name in ("conv2d", "deform_conv2d", "atrous_depthwise"):
+        if name in ("conv2d", "deform_conv2d"):
             conv = self._owners.get(id(args[1]))
             if conv is not None:  # run twice, it is taken twice
                 self._outputs[id(result)] = result, conv

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from segapp.base.devices import Precision, autocast, compute_dtype
 from segapp.models.deeplabv3plus import DeepLabV3Plus
 from segapp.models.encoders.interface import Normalization
-from segapp.models.surgery import fold_bn
+from segapp.models.surgery import compute_in_parts, fold_bn
 from segapp.runtimes.interface import RuntimeSpec
 
 
@@ -17,7 +17,8 @@ class PyTorchRuntime:
         model: moved to the device in channels_last.
         classes, background, normalization: as in `RuntimeSpec`; `normalization` None: the encoder's own.
         precision: parameters stay float32.
-        fold: BN goes into the convolutions, which changes the model for good: a network that is no more trained.
+        fold: BN goes into the convolutions, and what is fastest on a CPU is taken; it changes the model for good, to one
+            that is no more trained.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class PyTorchRuntime:
     ) -> None:
         if fold:
             fold_bn(model.eval())
+            compute_in_parts(model)
         self.model: nn.Module = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = device
         self.precision = precision

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from segapp.models.encoders.aligned_xception import XCEPTIONS, AlignedXception
 from segapp.models.layers import DepthwiseConv2d, SeparableConv, resize
 from segapp.models.strides import strides_and_rates
-from segapp.models.surgery import _uncounted, checkpoint_activations, set_bn_momentum
+from segapp.models.surgery import _uncounted, checkpoint_activations, compute_in_parts, set_bn_momentum
 from tests.networks import config, randomise, small
 
 
@@ -295,6 +295,7 @@ def test_a_depthwise_conv_of_high_rates_is_one_conv(rates: tuple[int, int]) -> N
     """In parts of the channels, and without the taps that lie in the padding for every pixel."""
     conv = DepthwiseConv2d(300, dilation=rates).eval().to(memory_format=torch.channels_last)
     conv.bias = nn.Parameter(torch.randn(300))
+    compute_in_parts(conv)
     x = torch.randn(2, 300, 41, 33).to(memory_format=torch.channels_last)
     with torch.inference_mode():
         found = conv(x)
