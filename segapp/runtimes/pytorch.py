@@ -17,8 +17,8 @@ class PyTorchRuntime:
         model: moved to the device in channels_last.
         classes, background, normalization: as in `RuntimeSpec`; `normalization` None: the encoder's own.
         precision: parameters stay float32.
-        fold: BN goes into the convolutions, and what is fastest on a CPU is taken; it changes the model for good, to one
-            that is no more trained.
+        fold: BN goes into the convolutions, and atrous ones in parts: it changes the model for good, one that is no
+            more trained.
     """
 
     def __init__(
