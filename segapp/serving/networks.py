@@ -21,11 +21,9 @@ from segapp.inference.classify import ClassPredictor
 from segapp.inference.options import InferenceConfig
 from segapp.inference.prediction import Outputs
 from segapp.inference.predictor import Predictor
-from segapp.models.classifier import ClassifierConfig
 from segapp.serving.config import Limits, ServeConfig
 from segapp.serving.refusals import Refusal
-from segapp.weights.checkpoint import read_info
-from segapp.weights.description import Description
+from segapp.weights.description import Description, outline_of
 from segapp.weights.exported.description import is_exported
 
 
@@ -191,7 +189,7 @@ def open_network(config: ServeConfig, ways: Ways, path: Path) -> Network:
     Raises:
         UserError: as `PredictorOptions.open`.
     """
-    if not is_exported(path) and isinstance(read_info(path).network, ClassifierConfig):
+    if not is_exported(path) and not outline_of(path).is_segmentation:
         return ClassNetwork(*config.open_classifier(path), config.limits)
     return Segmenter(*config.open(path), ways, config.limits)
 
