@@ -9,9 +9,7 @@ import torch
 
 from segapp.data.formats.shapes import SHAPES_CLASSES, make_shapes
 from segapp.models.deeplabv3plus import DeepLabV3PlusConfig
-from segapp.models.encoders.interface import INCEPTION
-from segapp.weights.checkpoint import CheckpointInfo, save_checkpoint
-from tests.networks import randomise, small
+from tests.networks import save_random, small
 
 
 def pytest_configure() -> None:
@@ -46,21 +44,9 @@ def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
         seed: int = 0,
         network: DeepLabV3PlusConfig | None = None,
     ) -> Path:
-        network = network or small()
-        model = network.build(len(classes))
-        randomise(model, seed)
-        info = CheckpointInfo(
-            network=network,
-            classes=classes,
-            background=0,
-            normalization=INCEPTION,
-            canvas=65,
-            trained_on=trained_on,
-            iteration=0,
-        )
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_checkpoint(path, model, info)
+        save_random(path, network or small(), classes, trained_on, seed)
         return path
 
     return make

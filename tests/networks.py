@@ -10,8 +10,11 @@ from torch import nn
 
 from segapp.inference.options import Resized, Sliding, Whole
 from segapp.inference.predictor import Predictor
+from segapp.models.classifier import ClassifierConfig
 from segapp.models.deeplabv3plus import DeepLabV3Plus, DeepLabV3PlusConfig
+from segapp.models.encoders.interface import INCEPTION
 from segapp.runtimes.pytorch import PyTorchRuntime
+from segapp.weights.checkpoint import CheckpointInfo, save_checkpoint
 
 CONF = Path(__file__).parent.parent / "conf" / "model"
 
@@ -74,3 +77,25 @@ def randomise(model: nn.Module, seed: int = 0) -> None:
                 module.bias.normal_(0, 0.2, generator=generator)
                 module.running_mean.normal_(0, 0.2, generator=generator)
                 module.running_var.uniform_(0.5, 1.5, generator=generator)
+
+
+def save_random(
+    path: Path,
+    network: DeepLabV3PlusConfig | ClassifierConfig,
+    classes: tuple[str, ...],
+    trained_on: tuple[str, ...] = (),
+    seed: int = 0,
+) -> None:
+    """Writes a checkpoint with random weights."""
+    model = network.build(len(classes))
+    randomise(model, seed)
+    info = CheckpointInfo(
+        network=network,
+        classes=classes,
+        background=0,
+        normalization=INCEPTION,
+        canvas=65,
+        trained_on=trained_on,
+        iteration=0,
+    )
+    save_checkpoint(path, model, info)

@@ -13,15 +13,12 @@ from fastapi.testclient import TestClient
 from segapp.base.compose import read_config
 from segapp.data.formats.shapes import SHAPES_CLASSES
 from segapp.models.classifier import ClassifierConfig
-from segapp.models.deeplabv3plus import DeepLabV3PlusConfig
-from segapp.models.encoders.interface import INCEPTION
 from segapp.serving.app import make_app
 from segapp.serving.config import ServeConfig
 from segapp.serving.networks import open_network, ways_of
 from segapp.serving.server import address_of, listening, make_server
 from segapp.serving.service import Service
-from segapp.weights.checkpoint import CheckpointInfo, save_checkpoint
-from tests.networks import randomise, small
+from tests.networks import save_random, small
 
 Open = Callable[..., Service]
 
@@ -30,7 +27,7 @@ Open = Callable[..., Service]
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A narrow network's. Read only."""
     path = tmp_path_factory.mktemp("serving") / "net.safetensors"
-    _save(path, small(), SHAPES_CLASSES)
+    save_random(path, small(), SHAPES_CLASSES)
     return path
 
 
@@ -38,23 +35,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A narrow one's. Read only."""
     path = tmp_path_factory.mktemp("serving") / "classifier.safetensors"
-    _save(path, ClassifierConfig(encoder=small().encoder), tuple("abcdef"))
+    save_random(path, ClassifierConfig(encoder=small().encoder), tuple("abcdef"))
     return path
-
-
-def _save(path: Path, network: DeepLabV3PlusConfig | ClassifierConfig, classes: tuple[str, ...]) -> None:
-    model = network.build(len(classes))
-    randomise(model)
-    info = CheckpointInfo(
-        network=network,
-        classes=classes,
-        background=0,
-        normalization=INCEPTION,
-        canvas=65,
-        trained_on=(),
-        iteration=0,
-    )
-    save_checkpoint(path, model, info)
 
 
 @pytest.fixture(scope="session")
