@@ -70,6 +70,8 @@ def randomise(model: nn.Module, seed: int = 0) -> None:
             if isinstance(module, nn.Conv2d):
                 fan_in = module.weight[0].numel()
                 module.weight.normal_(0, (2 / fan_in) ** 0.5, generator=generator)
+                if module.bias is not None:
+                    module.bias.normal_(0, 0.2, generator=generator)
             elif isinstance(module, nn.BatchNorm2d):
                 assert module.running_mean is not None
                 assert module.running_var is not None
