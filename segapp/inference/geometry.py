@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from segapp.inference.arrays import Size, contiguous, resize, warped
+from segapp.inference.resized_labels import labels_of_resized
 from segapp.inference.test_time_augmentation import mean_probabilities
 
 STRIP_PIXELS = 1 << 20
@@ -31,23 +33,37 @@ class Geometry:
         Yields:
             Rows of the image, and their scores, 1 x K x rows x W.
         """
-        height, width = self.size
-        step = max(1, STRIP_PIXELS // (self.canvas[1] if self.content == self.size else width))
-        for top in range(0, height, step):
-            rows = slice(top, min(top + step, height))
-            strips = (self._strip(each, rows) for each in logits)
+        for rows in self._strips():
+            strips = (resize_rows(**self._last_resize(each, rows))[:, :, :, : self.size[1]] for each in logits)
             yield rows, mean_probabilities(strips) if probabilities or len(logits) > 1 else next(strips)
 
-    def _strip(self, logits: Any, rows: slice) -> Any:
-        """To the canvas and, if the image was scaled to its content, from there to the image."""
+    def labels(self, logits: npt.NDArray[np.float32]) -> Iterator[tuple[slice, npt.NDArray[np.uint8]]]:
+        """In a tenth of the time the classes with the highest `scores` of one variant, 1 x K x h x w.
+
+        Where two scores are within rounding of each other, it may be the other one's.
+
+        Yields:
+            Rows of the image, and their labels, rows x W.
+        """
+        for rows in self._strips():
+            yield rows, labels_of_resized(**self._last_resize(logits, rows))[:, : self.size[1]]
+
+    def _strips(self) -> Iterator[slice]:
+        height, width = self.size
+        step = max(1, STRIP_PIXELS // (self.canvas[1] if self.content == self.size else width))
+        return (slice(top, min(top + step, height)) for top in range(0, height, step))
+
+    def _last_resize(self, logits: Any, rows: slice) -> dict[str, Any]:
+        """What `resize_rows` is to do: to the canvas or, if the image was scaled to its content, from there to it."""
         if self.content == self.size:
-            return resize_rows(*self._needed(logits), rows)[:, :, :, : self.size[1]]
+            scores, size = self._needed(logits)
+            return {"scores": scores, "size": size, "rows": rows}
         height, width = self.content
         ratio = (height - 1) / max(1, self.size[0] - 1)
         first = max(0, int(rows.start * ratio) - 1)  # a row to spare on either side, for rounding
         last = min(height, int((rows.stop - 1) * ratio) + 3)
         content = resize_rows(logits, self.canvas, slice(first, last))[:, :, :, :width]
-        return resize_rows(content, self.size, rows, first=first, height=height)
+        return {"scores": content, "size": self.size, "rows": rows, "first": first, "height": height}
 
     def _needed(self, logits: Any) -> tuple[Any, Size]:
         """The logits without the canvas's empty part, and what they are resized to: the canvas and all of them, if

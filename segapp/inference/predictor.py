@@ -11,7 +11,18 @@ from PIL import Image
 
 from segapp.base.errors import UserError
 from segapp.base.images import AS_USUAL, Decoding
-from segapp.inference.arrays import Size, best, mirrored, no_gradients, resize, share_of_best, softmax, to_halves
+from segapp.inference.arrays import (
+    Size,
+    best,
+    mirrored,
+    no_gradients,
+    on_device,
+    resize,
+    share_of_best,
+    softmax,
+    to_halves,
+    to_numpy,
+)
 from segapp.inference.geometry import Geometry
 from segapp.inference.options import Resized, Sliding, Whole
 from segapp.inference.prediction import Outputs, Prediction, empty_prediction
@@ -219,9 +230,18 @@ class Predictor:
         return result
 
     def _read(self, logits: Sequence[Any], geometry: Geometry, outputs: Outputs) -> Prediction:
-        result = empty_prediction(len(self.classes), geometry.size, self.runtime.device, outputs)
+        device = self.runtime.device
+        result = empty_prediction(len(self.classes), geometry.size, device, outputs)
+        has_labels = len(logits) == 1 and (device is None or device.type == "cpu")
+        if has_labels:
+            for rows, labels in geometry.labels(to_numpy(logits[0])):
+                result.labels[rows] = on_device(labels, device)
+            if not any(outputs):
+                return result
         for rows, scores in geometry.scores(logits, probabilities=False):
-            highest, result.labels[rows] = best(scores[0])
+            highest, labels = best(scores[0])
+            if not has_labels:
+                result.labels[rows] = labels
             if result.confidence is not None:
                 result.confidence[rows] = highest if len(logits) > 1 else share_of_best(scores[0], highest)
             if result.probabilities is not None:
