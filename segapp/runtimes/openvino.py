@@ -1,5 +1,6 @@
 """OpenVINO."""
 
+import threading
 from pathlib import Path
 
 from segapp.base.devices import compute_threads
@@ -33,11 +34,13 @@ def open_ir(path: Path, cache: Path | None, *, bfloat16: bool = False) -> Comput
         properties["CACHE_DIR"] = str(cache)
     try:
         network = core.compile_model(path, "CPU", properties)
-        request = network.create_infer_request()
     except Exception as error:
         raise UserError(f"{path}: OpenVINO cannot open it ({first_line(error)})") from None
+    own = threading.local()
 
     def compute(images: Array) -> Array:
-        return request.infer([images])[0]  # type: ignore[no-any-return]
+        if not hasattr(own, "request"):  # which serves one thread
+            own.request = network.create_infer_request()
+        return own.request.infer([images])[0]  # type: ignore[no-any-return]
 
     return compute

@@ -12,6 +12,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 K = TypeVar("K", bound=Hashable)
 
+AT_ONCE = 2
+"""While the network computes one batch, another's images are brought to its size, or its scores to the images'."""
+
 
 class Budget:
     """Bytes that requests may hold together; what does not fit waits, in the order of asking."""
@@ -50,7 +53,7 @@ class _Entry(Generic[K, T, R]):
 
 
 class Batcher(Generic[K, T, R]):
-    """Computes, in one thread, those items together that came with one key.
+    """Computes, in threads, those items together that came with one key; AT_ONCE batches at a time.
 
     Args:
         compute: gives the results of items of one key.
@@ -65,6 +68,7 @@ class Batcher(Generic[K, T, R]):
         self._entries: deque[_Entry[K, T, R]] = deque()
         self._any = asyncio.Event()
         self._full = asyncio.Event()
+        self._next_in_line = asyncio.Lock()
 
     async def __call__(self, key: K, item: T) -> R:
         """The result of one item."""
@@ -81,26 +85,33 @@ class Batcher(Generic[K, T, R]):
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(1, "network") as thread:
-            while True:
-                await self._any.wait()
-                if self._alike() < self._batch_size:
-                    self._full.clear()
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(self._full.wait(), self._wait)
-                batch = self._next()
-                items = [entry.item for entry in batch]
-                try:
-                    results = await loop.run_in_executor(thread, self._compute, batch[0].key, items)
-                    for entry, result in zip(batch, results, strict=True):
-                        entry.result.set_result(result)
-                except Exception as error:
-                    for entry in batch:
-                        if not entry.result.done():
-                            entry.result.set_exception(error)
+        with ThreadPoolExecutor(AT_ONCE, "network") as threads:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(AT_ONCE):
+                    group.create_task(self._take(threads))
 
-    def _next(self) -> list[_Entry[K, T, R]]:
+    async def _take(self, threads: ThreadPoolExecutor) -> None:
+        while True:
+            async with self._next_in_line:
+                batch = await self._gathered()
+            items = [entry.item for entry in batch]
+            try:
+                loop = asyncio.get_running_loop()
+                results = await loop.run_in_executor(threads, self._compute, batch[0].key, items)
+                for entry, result in zip(batch, results, strict=True):
+                    entry.result.set_result(result)
+            except Exception as error:
+                for entry in batch:
+                    if not entry.result.done():
+                        entry.result.set_exception(error)
+
+    async def _gathered(self) -> list[_Entry[K, T, R]]:
+        """The next batch."""
+        await self._any.wait()
+        if self._alike() < self._batch_size:
+            self._full.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._full.wait(), self._wait)
         key = self._entries[0].key
         batch = [entry for entry in self._entries if entry.key == key][: self._batch_size]
         self._entries = deque(entry for entry in self._entries if entry not in batch)

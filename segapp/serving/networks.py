@@ -129,7 +129,8 @@ class Segmenter:
 
     @property
     def runtime(self) -> str:
-        return self.usual.runtime.description
+        library = "" if self.usual.runtime.device is None else "PyTorch, "
+        return library + self.usual.runtime.description
 
 
 class ClassNetwork:
@@ -161,7 +162,8 @@ class ClassNetwork:
 
     @property
     def runtime(self) -> str:
-        return str(compute_dtype(self.predictor.device, self.predictor.precision)).removeprefix("torch.")
+        dtype = str(compute_dtype(self.predictor.device, self.predictor.precision)).removeprefix("torch.")
+        return f"PyTorch, {dtype}"
 
     @staticmethod
     def compute(key: Any, images: Sequence[Array]) -> list[npt.NDArray[np.float32]]:

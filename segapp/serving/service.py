@@ -83,6 +83,7 @@ class Service:
         self._memory = Budget(config.memory)
         self._in_work = 0
         self._pace = 0.1  # seconds an image, of late
+        self._ended = 0.0  # when the last batch did
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -106,9 +107,11 @@ class Service:
         begin = time.perf_counter()
         wanted = [at for at, (job, _) in enumerate(items) if not job.given_up]
         found = self.network.compute(key, [items[at][1] for at in wanted]) if wanted else []
-        seconds = time.perf_counter() - begin
+        end = time.perf_counter()
+        seconds = end - begin
         if wanted:
-            self._pace += 0.2 * (seconds / len(wanted) - self._pace)
+            self._pace += 0.2 * ((end - max(begin, self._ended)) / len(wanted) - self._pace)
+            self._ended = end
             self.metrics.batch.observe(len(wanted))
         results = dict(zip(wanted, found, strict=True))
         return [(results.get(at), begin, seconds) for at in range(len(items))]
@@ -134,7 +137,7 @@ class Service:
         self._in_work += 1
         self.metrics.in_work.inc()
         work, away = asyncio.create_task(self._work(job)), asyncio.create_task(gone())
-        work.add_done_callback(self._ended)
+        work.add_done_callback(self._left)
         await asyncio.wait((work, away), timeout=self.config.deadline, return_when=asyncio.FIRST_COMPLETED)
         away.cancel()
         if work.done():
@@ -144,7 +147,7 @@ class Service:
             raise Refusal(400, "the connection ended before the answer")
         raise Refusal(504, f"no answer within {self.config.deadline:g} seconds; try a smaller image, or later")
 
-    def _ended(self, work: "asyncio.Task[Any]") -> None:
+    def _left(self, work: "asyncio.Task[Any]") -> None:
         self._in_work -= 1
         self.metrics.in_work.dec()
         work.cancelled() or work.exception()  # of one that was given up nobody else asks

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,17 @@ def test_logits_are_pytorchs_whatever_the_size_number_and_memory_format(folder: 
         expected, logits = torchs(images), other(images)
         assert logits.dtype == torch.float32
         assert (logits - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize(("name", "runtime"), [("net.safetensors", "torch"), *CHOICES])
+def test_several_threads_may_compute_at_once(folder: Path, name: str, runtime: str) -> None:
+    network = opened(folder / name, runtime=runtime)
+    images = [torch.full((1, 3, 33, 33 + 16 * at), at / 8) for at in range(8)]
+    expected = [network(each) for each in images]
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(5):
+            for logits, wanted in zip(threads.map(network, images), expected, strict=True):
+                assert (logits - wanted).abs().max() <= 1e-5 * wanted.abs().max()
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -39,8 +39,11 @@ def photograph(megapixels: float, seed: int) -> bytes:
     return file.getvalue()
 
 
+ROUNDS = 6
+
+
 class Clients:
-    """Each asks as soon as it is answered, until `stop`.
+    """Each asks as soon as it is answered, until `stop`, except between `pause` and `go`.
 
     Attributes:
         seconds: that each answer with status 200 took.
@@ -54,6 +57,8 @@ class Clients:
         self.broken: Counter[bool] = Counter()
         self.stop = False
         self.signalled = float("inf")
+        self._going = threading.Event()
+        self._resting: set[int] = set()
         self._next = itertools.count()
         self._threads = [threading.Thread(target=self._ask, args=(port, pictures)) for _ in range(number)]
         for thread in self._threads:
@@ -62,6 +67,11 @@ class Clients:
     def _ask(self, port: int, pictures: list[bytes]) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
         while not self.stop:
+            if not self._going.is_set():
+                connection.close()  # else the service does, after some idle seconds
+                self._resting.add(threading.get_ident())
+                self._going.wait()
+                self._resting.discard(threading.get_ident())
             begin = time.perf_counter()
             try:
                 picture = pictures[next(self._next) % len(pictures)]
@@ -79,6 +89,15 @@ class Clients:
                 self.seconds.append(time.perf_counter() - begin)
             elif answer.status == 429:
                 time.sleep(min(1, int(answer.headers["Retry-After"])))
+
+    def go(self) -> None:
+        self._going.set()
+
+    def pause(self) -> None:
+        """Nobody asks any more, and all are answered."""
+        self._going.clear()
+        while len(self._resting) < len(self._threads):
+            time.sleep(0.05)
 
     def join(self) -> None:
         for thread in self._threads:
@@ -111,7 +130,6 @@ def main(words: list[str]) -> int:
     config = read_config("serve", keys, ServeConfig)
     network = open_network(config, ways_of(config.limits), find_checkpoint(chosen(config.checkpoint)))
     assert isinstance(network, Segmenter)
-    before = alone(network.usual, pictures, seconds / 3)
     service = subprocess.Popen(
         [sys.executable, "-m", "segapp", "serve", "port=0", *keys],
         stdout=subprocess.PIPE,
@@ -123,21 +141,29 @@ def main(words: list[str]) -> int:
     port = int(re.findall(r":(\d+) ", said)[0])
     print(said, end="")
     clients = Clients(port, pictures, int(own["clients"]))
-    begin, used = time.perf_counter(), []
-    while time.perf_counter() - begin < seconds:
-        time.sleep(seconds / 30)
-        used.append(memory(service.pid))
-    taken, rate = len(clients.seconds), len(clients.seconds) / (time.perf_counter() - begin)
+    used, asked, by_itself, together = [], 0.0, [], []
+    for _ in range(ROUNDS):  # a machine is not as fast at one time as at another
+        by_itself.append(alone(network.usual, pictures, seconds / ROUNDS / 2))
+        begin, before = time.perf_counter(), len(clients.seconds)
+        clients.go()
+        while (now := time.perf_counter()) - begin < seconds / ROUNDS:
+            time.sleep(min(1.0, seconds / 30))
+            used.append(memory(service.pid))
+        together.append((len(clients.seconds) - before) / (now - begin))
+        asked += now - begin
+        if len(together) < ROUNDS:
+            clients.pause()
+    taken = len(clients.seconds)
     clients.signalled = time.perf_counter()
     os.kill(service.pid, signal.SIGTERM)
     status = service.wait()
     ended = time.perf_counter() - clients.signalled
     clients.join()
-    after = alone(network.usual, pictures, seconds / 3)
     cuts = statistics.quantiles(sorted(clients.seconds), n=100) if taken > 1 else [float("nan")] * 99
-    print(f"pictures of {', '.join(map(str, MEGAPIXELS))} megapixels, {own['clients']} clients, {seconds:g} s")
-    share = 2 * rate / (before + after)
-    print(f"{rate:.2f} images/s, {share:.0%} of the predictor alone: {before:.2f} before, {after:.2f} images/s after")
+    print(f"pictures of {', '.join(map(str, MEGAPIXELS))} megapixels, {own['clients']} clients, {asked:.0f} s")
+    rate, share = sum(together) / ROUNDS, statistics.median(a / b for a, b in zip(together, by_itself, strict=True))
+    shown = ", ".join(f"{a:.2f} and {b:.2f}" for a, b in zip(together, by_itself, strict=True))
+    print(f"{rate:.2f} images/s, {share:.0%} of the predictor alone (rounds: {shown})")
     print(f"latency p50 {cuts[49]:.2f} s, p95 {cuts[94]:.2f} s, p99 {cuts[98]:.2f} s")
     thirds = [max(used[at * len(used) // 3 : (at + 1) * len(used) // 3]) for at in range(3)]
     print(f"memory, the most in each third of the time: {', '.join(f'{each:.0f}' for each in thirds)} MB")

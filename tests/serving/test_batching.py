@@ -1,11 +1,13 @@
 """Who goes through the network together, and who waits for memory."""
 
 import asyncio
+import threading
+import time
 from collections.abc import Sequence
 
 import pytest
 
-from segapp.serving.batching import Batcher, Budget
+from segapp.serving.batching import AT_ONCE, Batcher, Budget
 
 
 async def batched(items: Sequence[tuple[str, int]], batch_size: int, wait: float) -> tuple[list[int], list[list[int]]]:
@@ -36,6 +38,33 @@ def test_those_alike_go_together_in_their_order() -> None:
 def test_a_full_batch_waits_for_nobody() -> None:
     results, batches = asyncio.run(asyncio.wait_for(batched([("a", 1), ("a", 2)], 2, 3600), 10))
     assert (results, batches) == ([10, 20], [[1, 2]])
+
+
+def test_a_batch_begins_while_another_is_computed_and_no_third() -> None:
+    async def most() -> int:
+        lock, running, highest = threading.Lock(), 0, 0
+        both = threading.Event()
+
+        def compute(key: int, numbers: Sequence[int]) -> Sequence[int]:
+            nonlocal running, highest
+            with lock:
+                running += 1
+                highest = max(highest, running)
+                if running == AT_ONCE:
+                    both.set()
+            assert both.wait(10)
+            time.sleep(0.01)
+            with lock:
+                running -= 1
+            return numbers
+
+        batcher: Batcher[int, int, int] = Batcher(compute, 1, 0)
+        task = asyncio.create_task(batcher.run())
+        assert await asyncio.gather(*(batcher(at, at) for at in range(8))) == list(range(8))
+        task.cancel()
+        return highest
+
+    assert asyncio.run(most()) == AT_ONCE == 2
 
 
 def test_what_fails_is_told_to_its_own() -> None:
