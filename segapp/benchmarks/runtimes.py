@@ -116,7 +116,7 @@ def ours_exported(case: Case, *, suffix: str, precision: ExportPrecision = "floa
         write_exported(path, case.network(), info, options, calibration)  # type: ignore[arg-type]
 
     path = case.file(f"segapp_{precision}{suffix}", write)
-    return _in_full_size(exported_runtime(path, info, options, bfloat16=bfloat16, own=True))
+    return _in_full_size(exported_runtime(path, info, options, precision="bfloat16" if bfloat16 else "auto", own=True))
 
 
 def smp_in_torch(case: Case, *, compiled: bool = False) -> Run:

@@ -97,11 +97,12 @@ def open_runtime(
         chosen = runtime
     if chosen == "torch":
         return _by_torch(path, output_stride, device, precision, as_validated)
-    if device not in ("auto", "cpu"):
+    on_gpu = device == "cuda" and chosen == "onnxruntime"
+    if device not in ("auto", "cpu") and not on_gpu:
         raise UserError(
             f"device={device}: {chosen} computes on the CPU here; take device=cpu, or a checkpoint by torch"
         )
-    if precision == "float16" or (precision == "bfloat16" and chosen == "onnxruntime"):
+    if (precision == "float16" and not on_gpu) or (precision == "bfloat16" and chosen == "onnxruntime"):
         raise UserError(f"precision={precision}: not by {chosen}, which takes precision=auto; or runtime=torch")
     if made is None:
         from segapp.inference.exporting import converted
@@ -112,7 +113,7 @@ def open_runtime(
         raise UserError(f"{path}: not of output_stride={output_stride}; another one is exported anew")
     if options.precision == "int8" and precision != "auto":
         raise UserError(f"precision={precision}: {path} is of int8; take precision=auto")
-    return exported_runtime(made, info, options, chosen, bfloat16=precision == "bfloat16"), info
+    return exported_runtime(made, info, options, chosen, on_gpu=on_gpu, precision=precision), info
 
 
 def _by_torch(

@@ -9,7 +9,7 @@ from segapp.base.errors import UserError
 from segapp.base.extras import is_installed
 from segapp.runtimes.exported import ExportedRuntime
 from segapp.runtimes.interface import RuntimeSpec
-from segapp.runtimes.onnxruntime import open_onnx
+from segapp.runtimes.onnxruntime import open_onnx, open_onnx_on_gpu
 from segapp.runtimes.openvino import open_ir
 from segapp.weights.description import Description
 from segapp.weights.exported.description import ExportOptions
@@ -54,14 +54,16 @@ def exported_runtime(
     options: ExportOptions,
     name: RuntimeName = "auto",
     *,
-    bfloat16: bool = False,
+    on_gpu: bool = False,
+    precision: Precision = "auto",
     own: bool = False,
 ) -> ExportedRuntime:
     """The runtime of an exported file.
 
     Args:
         info, options: what the file says of itself.
-        bfloat16: OpenVINO computes in it.
+        on_gpu: ONNX Runtime computes there.
+        precision: auto is the file's; bfloat16 is for OpenVINO, float16 for a GPU.
         own: this process has just written the file, for a look at it: it may be a program of torch.export, and nothing
             that is compiled of it is kept.
 
@@ -73,13 +75,16 @@ def exported_runtime(
 
         return ExportedRuntime(open_own_program(path), spec_of(info, options), "torch.export")
     name = runtime_of_exported(name, path)
-    if name == "onnxruntime":
+    library = NAMES[name]
+    if on_gpu:
+        compute, by = open_onnx_on_gpu(path, cache_folder() / "tensorrt", float16=precision == "float16")
+        library = f"{library}, {by}"
+    elif name == "onnxruntime":
         compute = open_onnx(path)
     else:
-        compute = open_ir(path, None if own else cache_folder() / "openvino", bfloat16=bfloat16)
-    return ExportedRuntime(
-        compute, spec_of(info, options), f"{'bfloat16' if bfloat16 else options.precision} by {NAMES[name]}"
-    )
+        compute = open_ir(path, None if own else cache_folder() / "openvino", bfloat16=precision == "bfloat16")
+    computed = precision if precision in ("bfloat16", "float16") else options.precision
+    return ExportedRuntime(compute, spec_of(info, options), f"{computed} by {library}")
 
 
 def spec_of(info: Description, options: ExportOptions) -> RuntimeSpec:
