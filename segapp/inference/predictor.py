@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 
 BATCH_PIXELS = 1 << 20
 """Windows of about so many pixels at the largest scale, at least one, go through the network at once."""
+BATCHES_AT_ONCE = 2
+"""Worth giving to a predictor from so many threads: while the network computes one, another's images are brought to
+its size, or its scores to the images'."""
 
 
 class Predictor:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -23,7 +24,7 @@ from segapp.base.images import TooManyPixelsError, is_dim, read_image, write_ima
 from segapp.base.logs import progress_bar
 from segapp.base.masks import write_mask
 from segapp.inference.prediction import Prediction
-from segapp.inference.predictor import Predictor
+from segapp.inference.predictor import BATCHES_AT_ONCE, Predictor
 from segapp.inference.summary import ImageRow, Seconds, pixels_of
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ def label_files(
     palette, spec, names = voc_palette(), predictor.runtime.spec, output_names(images)
     saved, dark, first_dark = 0, 0, Path()
     problems: list[str] = []
+    computed = 0.0  # when the last batch was
 
     def read(at: int) -> _Image:
         begin, path = time.perf_counter(), images[at]
@@ -91,11 +93,21 @@ def label_files(
         return _Image(at, pixels, is_dim(path, predictor.decoding.white_level), time.perf_counter() - begin)
 
     def compute(batch: Sequence[_Image]) -> None:
+        nonlocal computed
         begin = time.perf_counter()
         predictions = predictor.predict([image.pixels for image in batch], probabilities="probabilities" in kinds)
+        end = time.perf_counter()
         for image, prediction in zip(batch, predictions, strict=True):
             image.prediction = prediction
-            image.compute_seconds = (time.perf_counter() - begin) / len(batch)
+            image.compute_seconds = (end - max(begin, computed)) / len(batch)
+        computed = end
+
+    def labelled(work: tuple[Sequence[int], Sequence[Future[_Image]]]) -> list[_Image | str]:
+        group, reading = work
+        found = [_or_problem(future.result, images[at]) for at, future in zip(group, reading, strict=True)]
+        batch = [image for image in found if not isinstance(image, str)]
+        failed = _or_problem(partial(compute, batch), images[group[0]]) if batch else None
+        return found if failed is None else [image if isinstance(image, str) else failed for image in found]
 
     def write(image: _Image, labels: Array) -> ImageRow:
         assert image.prediction is not None
@@ -124,16 +136,18 @@ def label_files(
     places = range(len(images)) if todo is None else todo
     most = max(THREADS, batch_size)
     writing: deque[tuple[int, Array | None, Future[ImageRow] | str]] = deque()
-    with ThreadPoolExecutor(THREADS) as pool, progress_bar(len(places), "predicting", "image") as progress:
+    groups = [places[start : start + batch_size] for start in range(0, len(places), batch_size)]
+    with (
+        ThreadPoolExecutor(THREADS) as pool,
+        ThreadPoolExecutor(BATCHES_AT_ONCE) as network,
+        progress_bar(len(places), "predicting", "image") as progress,
+    ):
         reading = ahead(pool, read, places, most)
-        for start in range(0, len(places), batch_size):
-            group = places[start : start + batch_size]
-            found = [_or_problem(future.result, images[at]) for at, future in zip(group, reading, strict=False)]
-            batch = [image for image in found if not isinstance(image, str)]
-            failed = _or_problem(partial(compute, batch), images[group[0]]) if batch else None
-            for at, image in zip(group, found, strict=True):
-                if isinstance(image, str) or failed is not None:
-                    writing.append((at, None, image if isinstance(image, str) else str(failed)))
+        work = ((group, list(islice(reading, len(group)))) for group in groups)
+        for group, found in zip(groups, ahead(network, labelled, work, BATCHES_AT_ONCE - 1), strict=True):
+            for at, image in zip(group, found.result(), strict=True):
+                if isinstance(image, str):
+                    writing.append((at, None, image))
                     continue
                 labels = image.labels
                 writing.append((at, labels, pool.submit(write, image, labels)))

@@ -8,12 +8,11 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from segapp.inference.predictor import BATCHES_AT_ONCE
+
 T = TypeVar("T")
 R = TypeVar("R")
 K = TypeVar("K", bound=Hashable)
-
-AT_ONCE = 2
-"""While the network computes one batch, another's images are brought to its size, or its scores to the images'."""
 
 
 class Budget:
@@ -53,7 +52,7 @@ class _Entry(Generic[K, T, R]):
 
 
 class Batcher(Generic[K, T, R]):
-    """Computes, in threads, those items together that came with one key; AT_ONCE batches at a time.
+    """Computes, in threads, those items together that came with one key; BATCHES_AT_ONCE of them at a time.
 
     Args:
         compute: gives the results of items of one key.
@@ -85,9 +84,9 @@ class Batcher(Generic[K, T, R]):
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        with ThreadPoolExecutor(AT_ONCE, "network") as threads:
+        with ThreadPoolExecutor(BATCHES_AT_ONCE, "network") as threads:
             async with asyncio.TaskGroup() as group:
-                for _ in range(AT_ONCE):
+                for _ in range(BATCHES_AT_ONCE):
                     group.create_task(self._take(threads))
 
     async def _take(self, threads: ThreadPoolExecutor) -> None:

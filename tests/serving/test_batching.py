@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from segapp.serving.batching import AT_ONCE, Batcher, Budget
+from segapp.inference.predictor import BATCHES_AT_ONCE
+from segapp.serving.batching import Batcher, Budget
 
 
 async def batched(items: Sequence[tuple[str, int]], batch_size: int, wait: float) -> tuple[list[int], list[list[int]]]:
@@ -50,7 +51,7 @@ def test_a_batch_begins_while_another_is_computed_and_no_third() -> None:
             with lock:
                 running += 1
                 highest = max(highest, running)
-                if running == AT_ONCE:
+                if running == BATCHES_AT_ONCE:
                     both.set()
             assert both.wait(10)
             time.sleep(0.01)
@@ -64,7 +65,7 @@ def test_a_batch_begins_while_another_is_computed_and_no_third() -> None:
         task.cancel()
         return highest
 
-    assert asyncio.run(most()) == AT_ONCE == 2
+    assert asyncio.run(most()) == BATCHES_AT_ONCE == 2
 
 
 def test_what_fails_is_told_to_its_own() -> None:
