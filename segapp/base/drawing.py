@@ -1,7 +1,9 @@
 """Draws labels: overlays, legends, and what reports need to draw pictures of their own."""
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
@@ -57,11 +59,13 @@ def blend(image: Array, labels: Array, palette: Array, *, background: int | None
         palette: 256 x 3 RGB.
         background: the class that stays clear, too; None: every class is coloured.
     """
-    clear = labels == IGNORE_INDEX
-    if background is not None:
-        clear |= labels == background
-    mixed = image + (palette[labels] - image.astype(np.int16)) * opacity
-    return np.where(clear[..., None], image, mixed).astype(np.uint8)
+    result = np.ascontiguousarray(image).copy()
+    values = np.arange(256, dtype=np.int16)[:, None]
+    for index in np.flatnonzero(np.bincount(labels.ravel(), minlength=256)).tolist():
+        if index not in (IGNORE_INDEX, background):
+            table = (values + (palette[index] - values) * opacity).astype(np.uint8)  # of each value in R, G and B
+            cv2.copyTo(cv2.LUT(result, table[None]), (labels == index).view(np.uint8), result)
+    return result
 
 
 def overlay(image: Array, labels: Array, classes: Sequence[str], palette: Array, *, background: int | None) -> Array:
@@ -74,7 +78,7 @@ def overlay(image: Array, labels: Array, classes: Sequence[str], palette: Array,
     Returns:
         (H + legend) x W x 3 RGB.
     """
-    size, lines = _legend_room(labels.shape, classes)
+    size, lines = _legend_room(labels.shape, tuple(classes))
     strip = legend_strip(_by_share(labels, classes, palette, size, lines), labels.shape[1], size, lines)
     return np.concatenate([blend(image, labels, palette, background=background), np.array(strip)])
 
@@ -88,13 +92,14 @@ def steady_legend(shape: tuple[int, ...], classes: Sequence[str], palette: Array
     Returns:
         legend x W x 3 RGB.
     """
-    size, lines = _legend_room(shape, classes)
+    size, lines = _legend_room(shape, tuple(classes))
     named, rest = _fitting(classes, lambda named: f"+{len(classes) - named} more", shape[1], size, lines)
     entries = [(name, css_colour(palette[index])) for index, name in enumerate(classes[:named])]
     return np.array(legend_strip([*entries, *((name, None) for name in rest)], shape[1], size, lines))
 
 
-def _legend_room(shape: tuple[int, ...], classes: Sequence[str]) -> tuple[int, int]:
+@lru_cache
+def _legend_room(shape: tuple[int, ...], classes: tuple[str, ...]) -> tuple[int, int]:
     """Pixels of a legend's letters below H x W, and its lines."""
     height, width = shape
     size = max(12, min(32, width // 30))
