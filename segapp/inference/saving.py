@@ -102,12 +102,11 @@ def label_files(
             image.compute_seconds = (end - max(begin, computed)) / len(batch)
         computed = end
 
-    def labelled(work: tuple[Sequence[int], Sequence[Future[_Image]]]) -> list[_Image | str]:
-        group, reading = work
-        found = [_or_problem(future.result, images[at]) for at, future in zip(group, reading, strict=True)]
-        batch = [image for image in found if not isinstance(image, str)]
-        failed = _or_problem(partial(compute, batch), images[group[0]]) if batch else None
-        return found if failed is None else [image if isinstance(image, str) else failed for image in found]
+    def labelled(group: Sequence[tuple[int, Future[_Image]]]) -> list[tuple[int, _Image | str]]:
+        found = [(at, _or_problem(reading.result, images[at])) for at, reading in group]
+        batch = [image for _, image in found if not isinstance(image, str)]
+        failed = _or_problem(partial(compute, batch), images[group[0][0]]) if batch else None
+        return [(at, image if failed is None or isinstance(image, str) else failed) for at, image in found]
 
     def write(image: _Image, labels: Array) -> ImageRow:
         assert image.prediction is not None
@@ -136,16 +135,15 @@ def label_files(
     places = range(len(images)) if todo is None else todo
     most = max(THREADS, batch_size)
     writing: deque[tuple[int, Array | None, Future[ImageRow] | str]] = deque()
-    groups = [places[start : start + batch_size] for start in range(0, len(places), batch_size)]
     with (
         ThreadPoolExecutor(THREADS) as pool,
         ThreadPoolExecutor(BATCHES_AT_ONCE) as network,
         progress_bar(len(places), "predicting", "image") as progress,
     ):
-        reading = ahead(pool, read, places, most)
-        work = ((group, list(islice(reading, len(group)))) for group in groups)
-        for group, found in zip(groups, ahead(network, labelled, work, BATCHES_AT_ONCE - 1), strict=True):
-            for at, image in zip(group, found.result(), strict=True):
+        reading = zip(places, ahead(pool, read, places, most), strict=True)
+        groups = iter(lambda: list(islice(reading, batch_size)), [])
+        for batch in ahead(network, labelled, groups, BATCHES_AT_ONCE - 1):
+            for at, image in batch.result():
                 if isinstance(image, str):
                     writing.append((at, None, image))
                     continue
@@ -155,7 +153,7 @@ def label_files(
                     dark, first_dark = dark + 1, first_dark if dark else images[at]
             while len(writing) > most:
                 finish(*writing.popleft())
-            progress.update(len(group))
+            progress.update(len(batch.result()))
         while writing:
             finish(*writing.popleft())
     if dark:
