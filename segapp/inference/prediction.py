@@ -1,7 +1,7 @@
 """What is predicted of an image."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,8 @@ from segapp.inference.arrays import Size, to_numpy, zeros
 if TYPE_CHECKING:
     import torch
 
+Confidence = bool | Literal["as_shown"]
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -19,7 +21,8 @@ class Prediction:
     Attributes:
         labels: H x W uint8.
         probabilities: K x H x W float16, if asked for.
-        confidence: H x W float32, the probability of the label, if asked for.
+        confidence: H x W float32, the probability of the label, if asked for; as "as_shown" of the image that the
+            network was shown, where that had to be scaled down.
     """
 
     labels: Any
@@ -35,7 +38,7 @@ class Outputs(NamedTuple):
     """What a prediction holds beside the labels."""
 
     probabilities: bool = False
-    confidence: bool = False
+    confidence: Confidence = False
 
 
 def empty_prediction(num_classes: int, size: Size, device: "torch.device | None", outputs: Outputs) -> Prediction:

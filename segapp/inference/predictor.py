@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from segapp.inference.arrays import (
 )
 from segapp.inference.geometry import Geometry
 from segapp.inference.options import Resized, Sliding, Whole
-from segapp.inference.prediction import Outputs, Prediction, empty_prediction
+from segapp.inference.prediction import Confidence, Outputs, Prediction, empty_prediction
 from segapp.inference.preprocess import Array, as_pixels, fitted, padded, squeezed
 from segapp.inference.stitcher import WindowStitcher, window_starts
 from segapp.inference.test_time_augmentation import TestTimeAugmentation, Variant
@@ -132,7 +133,7 @@ class Predictor:
         return result
 
     def predict(
-        self, images: Sequence[Array], *, probabilities: bool = False, confidence: bool = False
+        self, images: Sequence[Array], *, probabilities: bool = False, confidence: Confidence = False
     ) -> list[Prediction]:
         """Labels of H x W x 3 uint8 RGB images of any sizes, each at its own size."""
         augmentations = [self.inference.augmentation]
@@ -144,7 +145,7 @@ class Predictor:
         augmentations: Sequence[TestTimeAugmentation],
         *,
         probabilities: bool = False,
-        confidence: bool = False,
+        confidence: Confidence = False,
     ) -> list[list[Prediction]]:
         """For each augmentation what `predict` with its scales gives of each image; no variant is computed twice."""
         outputs = Outputs(probabilities, confidence)
@@ -233,6 +234,10 @@ class Predictor:
         return result
 
     def _read(self, logits: Sequence[Any], geometry: Geometry, outputs: Outputs) -> Prediction:
+        if outputs.confidence == "as_shown" and geometry.content != geometry.size:
+            shown = Geometry(geometry.canvas, geometry.content, geometry.content)
+            confidence = self._read(logits, shown, Outputs(confidence=True)).confidence
+            return replace(self._read(logits, geometry, outputs._replace(confidence=False)), confidence=confidence)
         device = self.runtime.device
         result = empty_prediction(len(self.classes), geometry.size, device, outputs)
         has_labels = len(logits) == 1 and (device is None or device.type == "cpu")

@@ -18,7 +18,7 @@ from segapp.serving.networks import Labelled
 
 Format = Literal["mask", "overlay", "coco", "probabilities", "all"]
 
-OUTPUTS: dict[Format, Outputs] = {"probabilities": Outputs(probabilities=True), "all": Outputs(confidence=True)}
+OUTPUTS: dict[Format, Outputs] = {"probabilities": Outputs(probabilities=True), "all": Outputs(confidence="as_shown")}
 """What of a prediction an answer needs beside the labels."""
 ACCEPTED: dict[str, Format] = {
     "image/png": "mask",

@@ -28,7 +28,8 @@ from segapp.weights.exported.description import is_exported
 
 
 class Labelled(NamedTuple):
-    """labels: H x W. probabilities: K x H x W. confidence: H x W, the probability of the label."""
+    """labels: H x W. probabilities: K x H x W. confidence: h x w, the probability of the label of the
+    image as it was shown to the network, or as it is."""
 
     labels: Array
     probabilities: npt.NDArray[np.float16] | None

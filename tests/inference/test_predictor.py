@@ -16,7 +16,7 @@ from segapp.base.images import write_image
 from segapp.inference import geometry as module
 from segapp.inference.geometry import Geometry, resize_rows
 from segapp.inference.predictor import Predictor
-from segapp.inference.preprocess import normalize
+from segapp.inference.preprocess import fitted, normalize
 from segapp.models.encoders.interface import INCEPTION, Normalization
 from tests.networks import model_of, predictor_of, randomise, small, whole
 
@@ -177,3 +177,18 @@ def test_leaves_the_network_in_the_mode_it_was_in() -> None:
     assert model_of(predictor).training
     for name, tensor in model_of(predictor).state_dict().items():
         assert torch.equal(tensor, before[name]), name
+
+
+def test_confidence_of_a_large_image_is_that_of_the_image_as_it_was_shown() -> None:
+    predictor, large, small_one = make(65), picture(100, 150), picture(40, 60)
+    shown = fitted(large, (65, 65))
+    (found,), (expected,) = (
+        predictor.predict([large], confidence="as_shown"),
+        predictor.predict([shown], confidence=True),
+    )
+    assert found.labels.shape == (100, 150)
+    assert found.confidence.shape == shown.shape[:2] == (43, 65)
+    assert torch.equal(found.confidence, expected.confidence)
+    assert torch.equal(found.labels, predictor.predict([large])[0].labels)
+    (found,), (expected,) = (predictor.predict([small_one], confidence=each) for each in ("as_shown", True))
+    assert torch.equal(found.confidence, expected.confidence)

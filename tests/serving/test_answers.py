@@ -75,12 +75,12 @@ def test_a_form_and_a_body_are_answered_alike(client: TestClient) -> None:
 
 
 def test_all_at_once(client: TestClient) -> None:
-    image = picture("PNG", 70, 50)
+    image = picture("PNG", 60, 50)
     answer = client.post("/v1/segment?format=all", content=image).json()
     mask = client.post("/v1/segment", content=image).content
     assert base64.b64decode(answer["mask"]) == mask
     labels = np.array(Image.open(io.BytesIO(mask)))
-    assert (answer["width"], answer["height"]) == (70, 50) == labels.shape[::-1]
+    assert (answer["width"], answer["height"]) == (60, 50) == labels.shape[::-1]
     assert {each["index"]: each["share"] for each in answer["classes"]} == {
         index: (labels == index).mean() for index in np.unique(labels).tolist()
     }
@@ -92,6 +92,12 @@ def test_all_at_once(client: TestClient) -> None:
         assert np.abs(certain / 255 - file["probabilities"].astype(float).max(0)).max() < 0.5 / 255 + 1e-3
     assert answer["coco"] == client.post("/v1/segment?format=coco", content=image).json()
     assert answer["milliseconds"] > 0
+
+
+def test_of_a_picture_larger_than_the_canvas_the_confidence_is_as_the_network_was_shown_it(client: TestClient) -> None:
+    answer = client.post("/v1/segment?format=all", content=picture("PNG", 130, 100)).json()
+    mask, certain = (Image.open(io.BytesIO(base64.b64decode(answer[key]))) for key in ("mask", "confidence"))
+    assert (mask.size, certain.size) == ((130, 100), (65, 50))
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ const decode = async png => {
       values[to] = rows[from] + guess;
     }
   }
-  return { values, palette: chunks.PLTE?.[0] };
+  return { width, height, values, palette: chunks.PLTE?.[0] };
 };
 
 // What is shown: the picture, and the labels in the colours of the classes that are on.
@@ -130,7 +130,9 @@ const point = (x, y, aloud = false) => {
   x = Math.min(width - 1, Math.max(0, x));
   y = Math.min(height - 1, Math.max(0, y));
   Object.assign(current, { x, y });
-  const at = y * width + x, index = labels[at], text = `${names.get(index) ?? "ignored"}, probability ${(certainty[at] / 255).toFixed(2)}`;
+  const index = labels[y * width + x], row = Math.floor(y * certainty.height / height), column = Math.floor(x * certainty.width / width);
+  const certain = certainty.values[row * certainty.width + column] / 255;  // often of fewer pixels
+  const text = `${names.get(index) ?? "ignored"}, probability ${certain.toFixed(2)}`;
   const chip = make("i", { className: "chip" });
   chip.style.background = `rgb(${palette.subarray(3 * index, 3 * index + 3).join()})`;
   by("under").replaceChildren(make("span", { className: "named" }, chip, text), ` at ${x}, ${y}`);
@@ -269,7 +271,7 @@ const fill = async answer => {
   showPicture(width, height);
   by("note").hidden = fits;
   if (answer.mask) {
-    const png = bytes(answer.mask), [{ values: labels, palette }, { values: certainty }] = await Promise.all([decode(png), decode(bytes(answer.confidence))]);
+    const png = bytes(answer.mask), [{ values: labels, palette }, certainty] = await Promise.all([decode(png), decode(bytes(answer.confidence))]);
     const names = new Map([...model.classes, ...classes].map(({ index, name }) => [index, name]));
     const on = new Set(classes.map(({ index }) => index).filter(index => index !== model.background));
     Object.assign(current, { png, labels, palette, certainty, names, on, coco: answer.coco });
