@@ -1,6 +1,8 @@
 """From images of any size to the probabilities of classes: what is shown of them, and test-time augmentation."""
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +13,13 @@ from PIL import Image
 from torch import Tensor
 
 from segapp.base.devices import Precision, autocast, compute_dtype
-from segapp.base.errors import UserError
 from segapp.base.files import write_csv, write_json
-from segapp.base.images import AS_USUAL, Decoding, TooManyPixelsError, read_image
+from segapp.base.images import AS_USUAL, Decoding, read_image
 from segapp.base.logs import progress_bar
 from segapp.inference.options import Resized
+from segapp.inference.predictor import BATCHES_AT_ONCE
 from segapp.inference.preprocess import Array, as_pixels, normalize, squeezed
-from segapp.inference.saving import output_names
+from segapp.inference.saving import THREADS, ahead, or_problem, output_names
 from segapp.models.classifier import Classifier
 from segapp.models.encoders.interface import Normalization
 
@@ -111,23 +113,33 @@ Choices = list[tuple[str, float]]
 def classify_files(
     images: Sequence[Path], predictor: ClassPredictor, *, max_pixels: int, number: int = TOP
 ) -> tuple[list[tuple[Path, Choices]], list[str]]:
-    """The `number` most probable classes of each image that can be read, and a line for each that cannot.
+    """The `number` most probable classes of each image that can be read, and a line for each that cannot; others are
+    read meanwhile, in threads.
 
     Args:
         max_pixels: images of more are refused.
     """
+
+    def classified(image: tuple[Path, Future[Array]]) -> Choices:
+        top = predictor.predict([image[1].result()])[0].sort(descending=True)
+        names = [predictor.classes[index] for index in top.indices[:number].tolist()]
+        return list(zip(names, top.values[:number].tolist(), strict=True))
+
     results: list[tuple[Path, Choices]] = []
     problems = []
-    with progress_bar(len(images), "predicting", "image", leave=False) as progress:
-        for path in images:
-            try:
-                top = predictor.predict([read_image(path, max_pixels, predictor.decoding)])[0].sort(descending=True)
-                names = [predictor.classes[index] for index in top.indices[:number].tolist()]
-                results.append((path, list(zip(names, top.values[:number].tolist(), strict=True))))
-            except TooManyPixelsError as error:
-                problems.append(f"{error}, or raise max_pixels")
-            except UserError as error:
-                problems.append(str(error))
+    with (
+        ThreadPoolExecutor(THREADS) as pool,
+        ThreadPoolExecutor(BATCHES_AT_ONCE) as network,
+        progress_bar(len(images), "predicting", "image", leave=False) as progress,
+    ):
+        read = partial(read_image, max_pixels=max_pixels, decoding=predictor.decoding)
+        reading = zip(images, ahead(pool, read, images, THREADS), strict=True)
+        for path, work in zip(images, ahead(network, classified, reading, BATCHES_AT_ONCE - 1), strict=True):
+            choices = or_problem(work.result, path)
+            if isinstance(choices, str):
+                problems.append(choices)
+            else:
+                results.append((path, choices))
             progress.update()
     return results, problems
 

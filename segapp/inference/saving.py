@@ -103,9 +103,9 @@ def label_files(
         computed = end
 
     def labelled(group: Sequence[tuple[int, Future[_Image]]]) -> list[tuple[int, _Image | str]]:
-        found = [(at, _or_problem(reading.result, images[at])) for at, reading in group]
+        found = [(at, or_problem(reading.result, images[at])) for at, reading in group]
         batch = [image for _, image in found if not isinstance(image, str)]
-        failed = _or_problem(partial(compute, batch), images[group[0][0]]) if batch else None
+        failed = or_problem(partial(compute, batch), images[group[0][0]]) if batch else None
         return [(at, image if failed is None or isinstance(image, str) else failed) for at, image in found]
 
     def write(image: _Image, labels: Array) -> ImageRow:
@@ -121,12 +121,12 @@ def label_files(
 
     def finish(at: int, labels: Array | None, written: Future[ImageRow] | str) -> None:
         nonlocal saved
-        row = written if isinstance(written, str) else _or_problem(written.result, images[at])
+        row = written if isinstance(written, str) else or_problem(written.result, images[at])
         problem: str | None = row if isinstance(row, str) else None
         if problem is None:
             saved += 1
             if score is not None and labels is not None:
-                problem = _or_problem(partial(score, images[at], labels), images[at])
+                problem = or_problem(partial(score, images[at], labels), images[at])
         if problem is not None:
             problems.append(problem)
         if record is not None:
@@ -162,7 +162,7 @@ def label_files(
     return saved, problems
 
 
-def _or_problem(function: Callable[[], R], image: Path) -> R | str:
+def or_problem(function: Callable[[], R], image: Path) -> R | str:
     """What the function gives, or in one line why one image cannot be done."""
     try:
         return function()
