@@ -9,7 +9,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from segapp.base.distributed import Processes
 from segapp.base.errors import UserError
 from segapp.data.dataset import ClassificationDataset, Sample
 from segapp.evaluation.classification import Classification, classify
@@ -20,40 +19,13 @@ from segapp.reports.grid import class_grid
 from segapp.training.config import ClassifyConfig
 from segapp.training.losses import ClassLoss
 from segapp.training.stopping import StopRequest
-from segapp.training.task import Metric
-from segapp.weights.checkpoint import CheckpointInfo
+from segapp.training.task import Metric, ScoredTask
 
 
-class Classifying:
-    """A `Task`.
-
-    Args:
-        loss: on logits and labels.
-        validation: None where nothing is scored.
-        description: of the weights, but for their iteration and score.
-        device: on which networks are validated.
-    """
+class Classifying(ScoredTask[ClassifyConfig, ClassLoss, ClassificationDataset, ClassPredictor]):
+    """A `Task`."""
 
     metric = Metric("top1", "top-1")
-
-    def __init__(
-        self,
-        config: ClassifyConfig,
-        loss: ClassLoss,
-        validation: ClassificationDataset | None,
-        description: CheckpointInfo,
-        *,
-        device: torch.device,
-        processes: Processes,
-    ) -> None:
-        self.config = config
-        self.loss = loss
-        self.validation = validation
-        self.description = description
-        self.device = device
-        self.processes = processes
-        self.networks: dict[str, nn.Module] = {}
-        self._predictors: dict[str, ClassPredictor] = {}
 
     def add(self, prefix: str, network: nn.Module) -> None:
         assert isinstance(network, Classifier)
@@ -67,14 +39,6 @@ class Classifying:
             device=self.device,
             precision=self.config.precision,
         )
-
-    @property
-    def validates(self) -> bool:
-        return self.validation is not None
-
-    @property
-    def data_name(self) -> str:
-        return self.validation.name if self.validation is not None else "nothing"
 
     def validate(self, prefix: str, stop: StopRequest) -> dict[str, float]:
         scored = self._classify(prefix, stop)
@@ -115,8 +79,3 @@ class Classifying:
                 truth = names[int(self.validation.labels[index])]
                 examples.append((reduced(image), truth, names[int(choice)], float(probability)))
         return class_grid(examples) if examples else None
-
-    def describe(self, iteration: int, score: float | None) -> CheckpointInfo:
-        known = score is not None and math.isfinite(score)
-        scores = {self.metric.key: score} if known else {}
-        return self.description.model_copy(update={"iteration": iteration, "scores": scores})

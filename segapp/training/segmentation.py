@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from segapp.base.classes import voc_palette
-from segapp.base.distributed import Processes
 from segapp.base.errors import UserError
 from segapp.data.dataset import Sample, SegmentationDataset
 from segapp.evaluation.evaluate import Evaluation, evaluate
@@ -23,40 +22,13 @@ from segapp.runtimes.pytorch import PyTorchRuntime
 from segapp.training.config import SegmentConfig
 from segapp.training.losses import Loss
 from segapp.training.stopping import StopRequest
-from segapp.training.task import Metric
-from segapp.weights.checkpoint import CheckpointInfo
+from segapp.training.task import Metric, ScoredTask
 
 
-class Segmentation:
-    """A `Task`.
-
-    Args:
-        loss: on logits and labels.
-        validation: None where nothing is scored.
-        description: of the weights, but for their iteration and score.
-        device: on which networks are validated.
-    """
+class Segmentation(ScoredTask[SegmentConfig, Loss, SegmentationDataset, Predictor]):
+    """A `Task`."""
 
     metric = Metric("miou", "mIoU")
-
-    def __init__(
-        self,
-        config: SegmentConfig,
-        loss: Loss,
-        validation: SegmentationDataset | None,
-        description: CheckpointInfo,
-        *,
-        device: torch.device,
-        processes: Processes,
-    ) -> None:
-        self.config = config
-        self.loss = loss
-        self.validation = validation
-        self.description = description
-        self.device = device
-        self.processes = processes
-        self.networks: dict[str, nn.Module] = {}
-        self._predictors: dict[str, Predictor] = {}
 
     def add(self, prefix: str, network: nn.Module) -> None:
         """Moves a network to the device, to be validated with the others."""
@@ -71,14 +43,6 @@ class Segmentation:
         )
         self.networks[prefix] = network
         self._predictors[prefix] = Predictor(runtime, self.config.inference, self.config.decoding)
-
-    @property
-    def validates(self) -> bool:
-        return self.validation is not None
-
-    @property
-    def data_name(self) -> str:
-        return self.validation.name if self.validation is not None else "nothing"
 
     def validate(self, prefix: str, stop: StopRequest) -> dict[str, float]:
         scores = self._evaluate(prefix, stop).scores
@@ -120,8 +84,3 @@ class Segmentation:
         places = torch.linspace(0, len(self.validation) - 1, number).long().tolist()
         examples = make_examples(self.validation, by_network(self._predictors[""]), places)
         return picture_grid(examples, self.validation.classes, voc_palette()) if examples else None
-
-    def describe(self, iteration: int, score: float | None) -> CheckpointInfo:
-        known = score is not None and math.isfinite(score)  # NaN: validation of nothing but void
-        scores = {self.metric.key: score} if known else {}
-        return self.description.model_copy(update={"iteration": iteration, "scores": scores})

@@ -1,12 +1,16 @@
 """What is learned, and by which metric it is judged: the trainer knows no more of it."""
 
+import math
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import nn
 
+from segapp.base.distributed import Processes
+from segapp.data.dataset import ClassificationDataset, SegmentationDataset
 from segapp.training.losses import AnyLoss
 from segapp.training.stopping import StopRequest
 from segapp.weights.checkpoint import CheckpointInfo
@@ -73,3 +77,54 @@ class Task(Protocol[R]):
     def describe(self, iteration: int, score: float | None) -> CheckpointInfo:
         """What stands beside the weights as they are after `iteration`."""
         ...
+
+
+Config = TypeVar("Config")
+Loss = TypeVar("Loss", bound=AnyLoss)
+Data = TypeVar("Data", bound=SegmentationDataset | ClassificationDataset)
+AnyPredictor = TypeVar("AnyPredictor")
+
+
+class ScoredTask(Generic[Config, Loss, Data, AnyPredictor]):
+    """What tasks share, whatever is learned.
+
+    Args:
+        loss: on logits and labels.
+        validation: None where nothing is scored.
+        description: of the weights, but for their iteration and score.
+        device: on which networks are validated.
+    """
+
+    metric: ClassVar[Metric]
+
+    def __init__(
+        self,
+        config: Config,
+        loss: Loss,
+        validation: Data | None,
+        description: CheckpointInfo,
+        *,
+        device: torch.device,
+        processes: Processes,
+    ) -> None:
+        self.config = config
+        self.loss = loss
+        self.validation = validation
+        self.description = description
+        self.device = device
+        self.processes = processes
+        self.networks: dict[str, nn.Module] = {}
+        self._predictors: dict[str, AnyPredictor] = {}
+
+    @property
+    def validates(self) -> bool:
+        return self.validation is not None
+
+    @property
+    def data_name(self) -> str:
+        return self.validation.name if self.validation is not None else "nothing"
+
+    def describe(self, iteration: int, score: float | None) -> CheckpointInfo:
+        known = score is not None and math.isfinite(score)  # NaN: validation of nothing but void
+        scores = {self.metric.key: score} if known else {}
+        return self.description.model_copy(update={"iteration": iteration, "scores": scores})
