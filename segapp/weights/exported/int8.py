@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from segapp.base.errors import UserError
+from segapp.base.errors import UserError, number_of
 from segapp.base.extras import require
+from segapp.base.logs import ProgressHandler, progress_bar
 
 if TYPE_CHECKING:
     import onnx
@@ -73,8 +74,7 @@ def quantized_ir(network: "openvino.Model", calibration: Sequence[Array]) -> "op
     with TemporaryDirectory(prefix="segapp-int8-") as folder, _child() as pool:
         path = Path(folder) / "net.xml"
         openvino.save_model(network, path, compress_to_fp16=False)
-        for message in pool.submit(_quantize_file, path, list(calibration)).result():
-            log.info(message)
+        pool.submit(_quantize_file, path, list(calibration)).result()
         return openvino.Core().read_model(path, config={"ENABLE_MMAP": False})
 
 
@@ -82,31 +82,18 @@ def _child() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
 
 
-def _quantize_file(path: Path, calibration: Sequence[Array]) -> list[str]:
-    """Puts an IR's quantised form in its place. Returns what the log is to say."""
+def _quantize_file(path: Path, calibration: Sequence[Array]) -> None:
+    """Puts an IR's quantised form in its place."""
     import openvino
 
     def opened(model: "openvino.Model | openvino.CompiledModel") -> Compute:
         compiled = openvino.compile_model(model, "CPU") if isinstance(model, openvino.Model) else model
         return lambda images: compiled([images])[0]
 
-    said = Said()
-    log.addHandler(said)
+    log.handlers = [ProgressHandler()]  # on the same terminal
     log.setLevel(logging.INFO)
     network = openvino.Core().read_model(path, config={"ENABLE_MMAP": False})
     openvino.save_model(_quantized(network, calibration, opened), path, compress_to_fp16=False)
-    return said.messages
-
-
-class Said(logging.Handler):
-    """Keeps what is logged."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
 
 
 def _quantized(
@@ -123,6 +110,10 @@ def _quantized(
 
     logging.setLoggerClass(ours)  # which NNCF changes for all
     logging.getLogger("nncf").setLevel(logging.ERROR)  # its own set_log_level silences others, too
+    log.info(
+        "ranges for int8 are measured on %s, which takes minutes where the network is large",
+        number_of(len(calibration), "image"),
+    )
     original = opened(network)
     items: list[Item] = [(images, original(images).argmax(1)) for images in calibration]
     compared = items[:: -(-len(items) // COMPARED)]
@@ -135,16 +126,18 @@ def _quantized(
     def agreement(model: Any, chosen: Iterable[Item]) -> tuple[float, list[float]]:
         compute = opened(model)
         shares = [float((compute(images).argmax(1) == labels).mean()) for images, labels in chosen]
+        tried.update()
         return float(np.mean(shares)), shares
 
     data, compared_data = (nncf.Dataset(each, lambda item: item[0]) for each in (items, compared))
     with _no_progress_bars():
         quantized = nncf.quantize(network, data, advanced_parameters=ranges, **options)
-    changed = 1 - agreement(quantized, compared)[0]
+    with progress_bar(None, "beside the original", "network", leave=False) as tried:
+        changed = 1 - agreement(quantized, compared)[0]
     if changed <= MOST_CHANGED:
         return quantized
     log.info("in int8 %.1f %% of labels change: which layers hurt is tried out, one by one", 100 * changed)
-    with _no_progress_bars():
+    with progress_bar(None, "which layers hurt", "network") as tried, _no_progress_bars():
         return nncf.quantize_with_accuracy_control(
             network,
             data,
