@@ -203,8 +203,7 @@ def test_a_classifier_shows_its_likeliest_classes(visit: Open, picture: Array, t
         answered(page)
         texts = [" ".join(text.split()) for text in page.locator("#list li").all_inner_texts()]
     assert texts == [f"{row['class']} {100 * float(row['probability']):.1f}%" for row in rows]
-    assert not page.locator("#downloads").is_visible()
-    assert not page.locator("#view").is_visible()
+    expect(page.locator(".segmented:visible")).to_have_count(0)
     assert look(page, "outside") == []
 
 

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import numpy as np
 import pytest
 from playwright.sync_api import expect
 
@@ -27,6 +28,19 @@ def test_it_fits_its_width(visit: Open, address: str, picture: Array, width: int
         assert look(page, "scrollingSideways") == []
         assert look(page, "outside") == []
         assert look(page, "overlapping") == []
+
+
+@pytest.mark.parametrize("shape", [(400, 1), (1, 400)])
+def test_a_sliver_fits_the_window_and_can_be_pointed_at(visit: Open, address: str, shape: tuple[int, int]) -> None:
+    page = visit(address, 390)
+    choose(page, encoded(np.zeros((*shape, 3), np.uint8)))
+    answered(page)
+    for view in ("over", "side"):
+        page.locator(f"[value={view}]").check()
+        box = page.locator("#shown").bounding_box()
+        assert box is not None
+        assert 40 < box["width"] <= 390
+        assert 40 < box["height"] <= 0.73 * 800
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
