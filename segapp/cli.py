@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 import segapp
-from segapp.base.devices import is_out_of_gpu_memory, keep_freed_memory
+from segapp.base.devices import is_out_of_gpu_memory, is_out_of_memory, keep_freed_memory
 from segapp.base.distributed import ALONE, Processes, is_of_another_process, rank
 from segapp.base.errors import Stopped, UserError
 from segapp.base.files import discarded_if_empty, output_parent, writable_folder
@@ -130,12 +130,10 @@ def guarded(command: Callable[[list[str]], int], arguments: Sequence[str], *, le
         return 0
     except UserError as error:
         message = str(error)
-    except MemoryError:
-        message = f"out of memory; {less_memory}"
     except RuntimeError as error:
         if is_out_of_gpu_memory(error):
             message = f"out of GPU memory; {less_memory}"
-        elif "can't allocate memory" in str(error):  # PyTorch's, on a CPU
+        elif is_out_of_memory(error):
             message = f"out of memory; {less_memory}"
         elif is_of_another_process(error):
             message = "another process of the job has ended; what ended it is told by that one"
@@ -154,6 +152,10 @@ def guarded(command: Callable[[list[str]], int], arguments: Sequence[str], *, le
         return 128 + signal.SIGINT
     except Stopped as stopped:
         return 128 + stopped.signal
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        message = f"out of memory; {less_memory}"
     process = f"process {rank()}: " if rank() else ""
     message = as_invoked(" ".join(message.split()))
     sys.stderr.write(f"{process}error: {message}\n")  # at once: other processes write, too

@@ -117,6 +117,12 @@ def is_out_of_gpu_memory(error: RuntimeError) -> bool:
     return "torch" in sys.modules and isinstance(error, sys.modules["torch"].OutOfMemoryError)
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, NumPy or Pillow says so, or PyTorch on a CPU, or OpenCV."""
+    told = str(error)
+    return isinstance(error, MemoryError) or "can't allocate memory" in told or "Insufficient memory" in told
+
+
 def keep_freed_memory() -> None:
     """Has glibc keep what this process frees, for the next layer's outputs; elsewhere, nothing.
 

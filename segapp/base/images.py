@@ -129,6 +129,11 @@ def decoded(source: ImageFileContent | None, image: Image.Image) -> Image.Image:
     _unmapped(image)
     try:
         image.load()
+    except MemoryError:
+        if isinstance(source, bytes):
+            raise
+        # of a file Pillow may have been told by a damaged length to read gigabytes
+        raise UserError(f"{_name(source)}: too large for the memory, or damaged") from None
     except Exception as error:  # whatever a decoder makes of a damaged file
         raise UserError(f"{_name(source)}: truncated or damaged ({error})") from None
     return image

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from segapp.base.devices import available_cores
+from segapp.base.devices import available_cores, is_out_of_memory
 from segapp.base.errors import UserError
 from segapp.base.images import Array, TooLargeError, open_picture, read_image
 from segapp.inference.arrays import Size
@@ -177,8 +177,10 @@ class Service:
             raise Refusal(413, str(error)) from None
         except UserError as error:
             raise Refusal(400, str(error)) from None
-        except (MemoryError, torch.OutOfMemoryError):
-            raise Refusal(503, "out of memory; try a smaller image, or later") from None
+        except Exception as error:
+            if isinstance(error, torch.OutOfMemoryError) or is_out_of_memory(error):
+                raise Refusal(503, "out of memory; try a smaller image, or later") from None
+            raise
         self.metrics.pixels.inc(size[0] * size[1])
         for stage, spent in (job.seconds | {"total": time.perf_counter() - job.begun}).items():
             self.metrics.seconds.labels(stage).observe(spent)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import cv2
 import pytest
 import torch
 
@@ -22,6 +23,7 @@ def test_short_memory_names_keys_that_the_tool_has(tool: str, capsys: pytest.Cap
         lambda: torch.OutOfMemoryError("CUDA out of memory"),
         MemoryError,
         lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"),
+        lambda: cv2.error("OpenCV(5.0.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 9 bytes"),
     )
     for error in errors:
 

@@ -8,8 +8,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import cv2
 import pytest
+import torch
 from fastapi.testclient import TestClient
+from PIL import ImageFile
 
 from segapp.base.extras import EXTRAS
 from segapp.cli import run_tool
@@ -210,6 +213,37 @@ def test_it_stops_taking_requests(open_service: Open) -> None:
         for answer in (client.get("/readyz"), client.post("/v1/segment", content=picture("JPEG"))):
             assert (answer.status_code, is_sentence(answer.content)) == (503, True)
         assert client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 25804928 bytes."),
+        cv2.error("OpenCV(4.13.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 36000000 bytes"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_short_memory_is_told(open_service: Open, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    service = open_service()
+    monkeypatch.setattr(service.network, "compute", fail)
+    with TestClient(make_app(service)) as client:
+        answer = client.post("/v1/segment", content=picture("PNG"))
+    assert (answer.status_code, answer.json()["error"].split(";")[0]) == (503, "out of memory")
+
+
+def test_a_picture_that_finds_no_memory_is_not_called_damaged(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
+    assert client.post("/v1/segment", content=picture("PNG")).status_code == 503
 
 
 def test_nothing_is_stored(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
