@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,7 @@ class Predictor:
         self.decoding = decoding
         self.canvas = side
         self._told = False
+        self._stopped = False
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -152,6 +154,10 @@ class Predictor:
         with no_gradients(self.runtime.device):
             groups = [self._predict_group(*group, augmentations, outputs) for group in self._grouped(images)]
         return [[each for group in groups for each in group[at]] for at in range(len(augmentations))]
+
+    def stop(self) -> None:
+        """Ends by CancelledError, at its next window or scale, what threads compute, and all that comes later."""
+        self._stopped = True
 
     def _grouped(self, images: Sequence[Array]) -> Iterator[tuple[Sequence[Array], Size | None]]:
         """What goes through the network at once, and its canvas; None: in windows."""
@@ -226,6 +232,8 @@ class Predictor:
         height, width = ((length - 1) // self.runtime.spec.logits_stride + 1 for length in canvas)
         result = {}
         for variant in sorted({variant for each in augmentations for variant in each.variants}):
+            if self._stopped:
+                raise CancelledError
             shown = mirrored(batch) if variant.mirrored else batch
             logits = self.runtime(shown if variant.scale == 1 else resize(shown, scaled(canvas, variant.scale)))
             if variant.scale < 1:

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -138,6 +139,7 @@ def label_files(
     with (
         ThreadPoolExecutor(THREADS) as pool,
         ThreadPoolExecutor(BATCHES_AT_ONCE) as network,
+        _stopped_if_broken_off(predictor),
         progress_bar(len(places), "predicting", "image") as progress,
     ):
         reading = zip(places, ahead(pool, read, places, most), strict=True)
@@ -160,6 +162,16 @@ def label_files(
         message = "%s of 16 bits nearly black, first %s; white_level says which value is white"
         log.warning(message, number_of(dark, "image"), first_dark)
     return saved, problems
+
+
+@contextmanager
+def _stopped_if_broken_off(predictor: Predictor) -> Iterator[None]:
+    """For an error or Ctrl-C: nobody is to wait for large images of which nothing will be kept."""
+    try:
+        yield
+    except BaseException:
+        predictor.stop()
+        raise
 
 
 def or_problem(function: Callable[[], R], image: Path) -> R | str:

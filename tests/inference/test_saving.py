@@ -2,17 +2,23 @@
 
 import itertools
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import segapp
 from segapp.base.errors import UserError
 from segapp.base.images import write_image
 from segapp.inference import saving
+from segapp.inference.options import Sliding
+from segapp.inference.prediction import Prediction
+from segapp.inference.predictor import Predictor
 from segapp.inference.saving import ahead, label_files
 
 
@@ -61,3 +67,34 @@ def test_order_is_kept_and_problems_are_told_in_it(
     assert [problem.split()[0] for problem in problems] == ["2", f"{images[6]}:"]
     assert scored == [(path, 600) for path in images if path not in (images[2], images[6])]
     assert threading.main_thread() not in threads
+
+
+def test_what_is_computed_for_nothing_ends_at_the_next_window(
+    make_checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C comes while a large image is computed."""
+    images = [tmp_path / f"{number}.png" for number in range(2)]
+    for path, side in zip(images, (20, 400), strict=True):
+        write_image(path, np.zeros((side, side, 3), np.uint8))
+    runtime = segapp.load(make_checkpoint(), device="cpu").runtime
+    predictor = Predictor(runtime, Sliding(window=33, overlap=0, scales=(1,), flip=False))
+    begun, calls = threading.Event(), itertools.count()
+    compute, logits = predictor.predict, predictor._logits
+
+    def interrupted(arrays: Sequence[npt.NDArray[np.uint8]], **options: bool) -> list[Prediction]:
+        if arrays[0].shape[0] == 20:
+            assert begun.wait(10)
+            raise KeyboardInterrupt
+        return compute(arrays, **options)
+
+    def slow(*arguments: Any) -> Any:
+        next(calls)
+        begun.set()
+        time.sleep(0.1)
+        return logits(*arguments)
+
+    monkeypatch.setattr(predictor, "predict", interrupted)
+    monkeypatch.setattr(predictor, "_logits", slow)
+    with pytest.raises(KeyboardInterrupt):
+        label_files(images, predictor, tmp_path, ["mask"], max_pixels=10**6)
+    assert next(calls) <= 3  # of 13 rows of windows
