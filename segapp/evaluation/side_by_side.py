@@ -6,12 +6,14 @@ from typing import NamedTuple
 import torch
 
 from segapp.base.distributed import ALONE
+from segapp.base.errors import UserError
 from segapp.data.dataset import Sample, SegmentationDataset
 from segapp.data.loading.loader import Workers
 from segapp.evaluation.accumulate import accumulate
 from segapp.evaluation.bootstrap import Difference, miou_difference
 from segapp.evaluation.checks import check_any_scored
 from segapp.evaluation.confusion import Scores
+from segapp.evaluation.labellers import by_network
 from segapp.inference.prediction import Prediction
 from segapp.inference.predictor import Predictor
 
@@ -34,9 +36,10 @@ def side_by_side(
         UserError: the data set has no labels, or none of its images could be scored.
     """
 
-    def label(samples: Sequence[Sample]) -> list[list[Prediction]]:
-        images = [sample.image for sample in samples]
-        return [each.predict(images) for each in (first, second)]
+    labellers = [by_network(each) for each in (first, second)]
+
+    def label(samples: Sequence[Sample]) -> list[Sequence[Prediction | UserError]]:
+        return [each(samples) for each in labellers]
 
     states = accumulate(
         dataset,

@@ -67,9 +67,11 @@ def test_what_cannot_be_is_told_in_a_line(
     assert {path.name for path in checkpoint.parent.iterdir()} <= {"small.safetensors", "runs"}
 
 
-def test_with_data_both_are_scored(checkpoint: Path, capsys: Capture) -> None:
+@pytest.mark.parametrize(("kind", "library"), [("torch", "torch"), ("onnx", "onnxruntime"), ("openvino", "openvino")])
+def test_with_data_both_are_scored(kind: str, library: str, checkpoint: Path, capsys: Capture) -> None:
+    pytest.importorskip(library)
     data = ["data=shapes", "data.train=1", "data.val=3", "data.height=48", "data.width=60"]
-    assert run_tool("export", [f"checkpoint={checkpoint}", "format=torch", *data]) == 0
+    assert run_tool("export", [f"checkpoint={checkpoint}", f"format={kind}", *data]) == 0
     told = capsys.readouterr().out
     (original,) = re.findall(r"mIoU of the original +(\S+)", told)
     (exported,) = re.findall(r"mIoU of the exported +(\S+)", told)
