@@ -100,7 +100,7 @@ def label_files(
         end = time.perf_counter()
         for image, prediction in zip(batch, predictions, strict=True):
             image.prediction = prediction
-            image.compute_seconds = (end - max(begin, computed)) / len(batch)
+            image.compute_seconds = max(0.0, end - max(begin, computed)) / len(batch)
         computed = end
 
     def labelled(group: Sequence[tuple[int, Future[_Image]]]) -> list[tuple[int, _Image | str]]:
