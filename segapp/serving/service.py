@@ -110,7 +110,8 @@ class Service:
         end = time.perf_counter()
         seconds = end - begin
         if wanted:
-            self._pace += 0.2 * ((end - max(begin, self._ended)) / len(wanted) - self._pace)
+            spent = max(0.0, end - max(begin, self._ended))  # two batches are under way
+            self._pace += 0.2 * (spent / len(wanted) - self._pace)
             self._ended = end
             self.metrics.batch.observe(len(wanted))
         results = dict(zip(wanted, found, strict=True))
