@@ -130,15 +130,6 @@ def guarded(command: Callable[[list[str]], int], arguments: Sequence[str], *, le
         return 0
     except UserError as error:
         message = str(error)
-    except RuntimeError as error:
-        if is_out_of_gpu_memory(error):
-            message = f"out of GPU memory; {less_memory}"
-        elif is_out_of_memory(error):
-            message = f"out of memory; {less_memory}"
-        elif is_of_another_process(error):
-            message = "another process of the job has ended; what ended it is told by that one"
-        else:
-            raise
     except BrokenPipeError:  # whoever read what is printed has read enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
@@ -153,9 +144,14 @@ def guarded(command: Callable[[list[str]], int], arguments: Sequence[str], *, le
     except Stopped as stopped:
         return 128 + stopped.signal
     except Exception as error:
-        if not is_out_of_memory(error):
+        if is_out_of_gpu_memory(error):
+            message = f"out of GPU memory; {less_memory}"
+        elif is_out_of_memory(error):
+            message = f"out of memory; {less_memory}"
+        elif isinstance(error, RuntimeError) and is_of_another_process(error):
+            message = "another process of the job has ended; what ended it is told by that one"
+        else:
             raise
-        message = f"out of memory; {less_memory}"
     process = f"process {rank()}: " if rank() else ""
     message = as_invoked(" ".join(message.split()))
     sys.stderr.write(f"{process}error: {message}\n")  # at once: other processes write, too

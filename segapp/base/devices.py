@@ -112,7 +112,7 @@ def to_device(array: npt.NDArray[np.uint8], device: "torch.device") -> "Tensor":
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
-def is_out_of_gpu_memory(error: RuntimeError) -> bool:
+def is_out_of_gpu_memory(error: Exception) -> bool:
     """Whether PyTorch says so."""
     return "torch" in sys.modules and isinstance(error, sys.modules["torch"].OutOfMemoryError)
 

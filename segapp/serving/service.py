@@ -10,9 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import torch
-
-from segapp.base.devices import available_cores, is_out_of_memory
+from segapp.base.devices import available_cores, is_out_of_gpu_memory, is_out_of_memory
 from segapp.base.errors import UserError
 from segapp.base.images import Array, TooLargeError, open_picture, read_image
 from segapp.inference.arrays import Size
@@ -179,7 +177,7 @@ class Service:
         except UserError as error:
             raise Refusal(400, str(error)) from None
         except Exception as error:
-            if isinstance(error, torch.OutOfMemoryError) or is_out_of_memory(error):
+            if is_out_of_gpu_memory(error) or is_out_of_memory(error):
                 raise Refusal(503, "out of memory; try a smaller image, or later") from None
             raise
         self.metrics.pixels.inc(size[0] * size[1])
