@@ -11,10 +11,9 @@ from segapp.base.classes import voc_palette
 from segapp.base.drawing import overlay
 from segapp.base.images import Array, encode_image
 from segapp.base.masks import encode_mask
-from segapp.inference.prediction import Outputs
+from segapp.inference.prediction import Outputs, Prediction
 from segapp.inference.saving import describe, overlay_suffix, save_probabilities
 from segapp.runtimes.interface import RuntimeSpec
-from segapp.serving.networks import Labelled
 
 Format = Literal["mask", "overlay", "coco", "probabilities", "all"]
 
@@ -52,7 +51,7 @@ def _number(text: str) -> float:
         return 0.0
 
 
-def answer(form: Format, image: Array, name: str, found: Labelled, spec: RuntimeSpec) -> Answer:
+def answer(form: Format, image: Array, name: str, found: Prediction, spec: RuntimeSpec) -> Answer:
     """Args:
     image: H x W x 3 RGB.
     name: of its file.
@@ -71,7 +70,7 @@ def answer(form: Format, image: Array, name: str, found: Labelled, spec: Runtime
     return Answer(json.dumps(describe(name, found.labels, spec.classes)).encode(), "application/json")
 
 
-def everything(name: str, found: Labelled, spec: RuntimeSpec) -> dict[str, Any]:
+def everything(name: str, found: Prediction, spec: RuntimeSpec) -> dict[str, Any]:
     """What the page shows of an image."""
     assert found.confidence is not None
     coco = describe(name, found.labels, spec.classes)

@@ -1,9 +1,10 @@
 """The network that a process answers with, of either task."""
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,21 +20,12 @@ from segapp.base.images import Array, Decoding
 from segapp.inference.arrays import Size, to_numpy
 from segapp.inference.classify import ClassPredictor
 from segapp.inference.options import InferenceConfig
-from segapp.inference.prediction import Outputs
+from segapp.inference.prediction import Outputs, Prediction
 from segapp.inference.predictor import Predictor
 from segapp.serving.config import Limits, ServeConfig
 from segapp.serving.refusals import Refusal
 from segapp.weights.description import Description, outline_of
 from segapp.weights.exported.description import is_exported
-
-
-class Labelled(NamedTuple):
-    """labels: H x W. probabilities: K x H x W. confidence: h x w, the probability of the label of the
-    image as it was shown to the network, or as it is."""
-
-    labels: Array
-    probabilities: npt.NDArray[np.float16] | None
-    confidence: npt.NDArray[np.float32] | None
 
 
 class Segmenter:
@@ -104,16 +96,14 @@ class Segmenter:
         return predictor, outputs, object() if predictor.is_alone(size) else None
 
     @staticmethod
-    def compute(key: Any, images: Sequence[Array]) -> list[Labelled]:
+    def compute(key: Any, images: Sequence[Array]) -> list[Prediction]:
+        """With NumPy's arrays, so that nobody else waits for the device."""
         predictor, outputs, _ = key
-        predictions = predictor.predict(images, **outputs._asdict())
         return [
-            Labelled(
-                each.mask(),
-                each.probabilities,
-                None if each.confidence is None else to_numpy(each.confidence),
+            replace(
+                each, labels=each.mask(), confidence=None if each.confidence is None else to_numpy(each.confidence)
             )
-            for each in predictions
+            for each in predictor.predict(images, **outputs._asdict())
         ]
 
     @property
