@@ -44,6 +44,7 @@ def open_onnx_on_gpu(path: Path, cache: Path, *, float16: bool = False) -> tuple
         )
     providers: list[tuple[str, dict[str, Any]]] = [(CUDA, {"use_tf32": 0})]
     if TENSORRT in found:
+        cache.mkdir(parents=True, exist_ok=True)
         kept = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(cache), "trt_timing_cache_enable": True}
         providers.insert(0, (TENSORRT, kept | {"trt_fp16_enable": float16}))
     elif float16:

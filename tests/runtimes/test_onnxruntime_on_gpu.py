@@ -47,10 +47,12 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_tensorrt_comes_first_and_keeps_what_it_builds(found: list[str], tmp_path: Path) -> None:
-    compute, by = open_onnx_on_gpu(Path("net.onnx"), tmp_path, float16=True)
+    cache = tmp_path / "not" / "there"
+    compute, by = open_onnx_on_gpu(Path("net.onnx"), cache, float16=True)
     (first, options), (second, cuda) = Session.asked
     assert (first, second, by) == (TENSORRT, CUDA, "TensorRT")
-    assert options["trt_engine_cache_path"] == str(tmp_path)
+    assert options["trt_engine_cache_path"] == str(cache)
+    assert cache.is_dir()
     assert options["trt_engine_cache_enable"]
     assert options["trt_fp16_enable"]
     assert not cuda["use_tf32"], "float32 is float32"
